@@ -1,0 +1,89 @@
+"""The packed record of one job: 12 bytes in the status store, and the rule by which events change it.
+
+`merge` is the model of `record.lua`; a property test drives both with the same events.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+from schemas.outcome import REASON_CODES, REASONS, Reason
+from schemas.state import STATE_OF_CODE, STATES, State
+
+_LAYOUT = struct.Struct(">BBBBII")
+_DISPUTED = 0x80
+ATTEMPTS_SHOWN_MAX = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """What is known of one job. Times are seconds since 1970 UTC, 0 where nothing has happened yet."""
+
+    state: State = State.QUEUED
+    reason: Reason | None = None
+    attempts: int = 0
+    generation: int = 0
+    first_sent_s: int = 0
+    settled_s: int = 0
+    disputed: bool = False
+
+    def pack(self) -> bytes:
+        """Return the 12 bytes that the status store keeps."""
+        state = STATES[self.state].code | (_DISPUTED if self.disputed else 0)
+        reason = REASON_CODES[self.reason] if self.reason else 0
+        attempts = min(self.attempts, ATTEMPTS_SHOWN_MAX)
+        return _LAYOUT.pack(state, reason, attempts, self.generation, self.first_sent_s, self.settled_s)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Self:
+        """Read the 12 bytes back."""
+        state, reason, attempts, generation, first_sent_s, settled_s = _LAYOUT.unpack(packed)
+        return cls(
+            state=STATE_OF_CODE[state & ~_DISPUTED],
+            reason=REASONS[reason - 1] if reason else None,
+            attempts=attempts,
+            generation=generation,
+            first_sent_s=first_sent_s,
+            settled_s=settled_s,
+            disputed=bool(state & _DISPUTED),
+        )
+
+    @property
+    def place(self) -> tuple[bool, int, int, int, int]:
+        """Where this record stands in the total order of `schemas.state`."""
+        rule = STATES[self.state]
+        if rule.final:
+            return (True, 0, 0, 0, 0)
+        # Only WAITING competes by attempt: a job dies or is accepted once in a generation, and two workers that
+        # ran the same attempt must not make the end depend on who came last.
+        attempt = self.attempts if self.state is State.WAITING else 0
+        reason = REASON_CODES[self.reason] if self.reason else 0
+        return (False, self.generation, rule.rank, attempt, reason)
+
+
+def merge(known: JobRecord, change: JobRecord) -> JobRecord:
+    """Return what is known after `change`; the same whatever the order and number of changes.
+
+    Two different final answers: `known` stays and becomes disputed (requirement 20).
+    """
+    attempts = max(known.attempts, change.attempts)
+    sent = [s for s in (known.first_sent_s, change.first_sent_s) if s]
+    first_sent_s = min(sent, default=0)
+    same = known.place == change.place and (known.state, known.reason) == (
+        change.state,
+        change.reason,
+    )
+    disputed = known.disputed or (known.place[0] and change.place[0] and not same)
+    winner = change if change.place > known.place else known
+    settled_s = winner.settled_s
+    if same:
+        settled_s = min(known.settled_s, change.settled_s)
+    return JobRecord(
+        state=winner.state,
+        reason=winner.reason,
+        attempts=attempts,
+        generation=max(known.generation, change.generation),
+        first_sent_s=first_sent_s,
+        settled_s=settled_s,
+        disputed=disputed,
+    )

@@ -1,0 +1,74 @@
+"""The message on the results queue: one CloudEvents 1.0 event for each attempt at a batch.
+
+No attribute and no field holds a number (requirement 22, CloudEvents 1.0 privacy considerations).
+"""
+
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from schemas.ids import BatchId, CaseId, PlatformKey
+from schemas.message import Message
+from schemas.outcome import Outcome, Reason
+from schemas.state import State
+
+EVENT_TYPE: Final = "renewal.attempted.v1"
+DETAIL_CHARS_MAX = 200
+# Upper bounds in milliseconds of the latency histogram that counters keep; the last bucket is open.
+LATENCY_BOUNDS_MS: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000)
+
+
+class JobResult(BaseModel):
+    """What the attempt made of one job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: CaseId
+    state: State
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    reference: Annotated[str, StringConstraints(max_length=DETAIL_CHARS_MAX)] | None = None
+    detail: Annotated[str, StringConstraints(max_length=DETAIL_CHARS_MAX)] | None = None
+
+
+class AttemptData(BaseModel):
+    """One attempt at one batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: BatchId
+    run: BatchId
+    platform: PlatformKey
+    attempt: Annotated[int, Field(ge=1)]
+    generation: Annotated[int, Field(ge=0, le=255)] = 0
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    worker: str
+    calls: Annotated[int, Field(ge=0)]
+    http_statuses: dict[str, int] = {}
+    latencies: Annotated[
+        tuple[int, ...],
+        Field(
+            min_length=len(LATENCY_BOUNDS_MS) + 1,
+            max_length=len(LATENCY_BOUNDS_MS) + 1,
+            description="calls by latency, one count for each bound and one above the last",
+        ),
+    ]
+    faults: dict[str, int] = {}
+    retry_at: AwareDatetime | None = None
+    jobs: Annotated[tuple[JobResult, ...], Field(min_length=1, max_length=1000)]
+
+
+class ResultEvent(Message):
+    """A CloudEvents 1.0 envelope. A re-sent event keeps its id."""
+
+    called: ClassVar[str] = "result event"
+
+    specversion: Literal["1.0"] = "1.0"
+    type: Literal["renewal.attempted.v1"] = EVENT_TYPE
+    source: str = "/renewal/workers"
+    id: BatchId
+    time: AwareDatetime
+    subject: PlatformKey
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: AttemptData
