@@ -1,0 +1,116 @@
+"""The loader: a folder of entries, all of them valid or none."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from platforms.model import Platform
+from schemas.errors import CatalogueError, NotFound
+
+SAMPLE = Path(str(files("platforms"))) / "data"
+_PROBLEMS_SHOWN_MAX = 20
+_FILE_BYTES_MAX = 64 * 1024
+_QUOTE = "'"
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Catalogue:
+    """The platforms of one folder, in order of their keys."""
+
+    def __init__(self, platforms: list[Platform], *, folder: Path) -> None:
+        self.folder = folder
+        self._by_key = {platform.key: platform for platform in sorted(platforms, key=lambda p: p.key)}
+
+    @classmethod
+    def load(cls, folder: Path = SAMPLE) -> "Catalogue":
+        """Read every `*.yaml` of a folder.
+
+        Raises CatalogueError that names each wrong file and field; nothing is loaded then.
+        """
+        if not folder.is_dir():
+            raise CatalogueError(f"{folder}: not a folder; a catalogue is a folder of <key>.yaml files")
+        platforms: list[Platform] = []
+        problems: list[str] = []
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                platforms.append(_load_entry(path))
+            except CatalogueError as error:
+                problems.append(str(error))
+        if problems:
+            shown = problems[:_PROBLEMS_SHOWN_MAX]
+            if len(problems) > len(shown):
+                shown.append(f"… and {len(problems) - len(shown)} more files")
+            raise CatalogueError("\n".join(shown))
+        if not platforms:
+            raise CatalogueError(f"{folder}: no <key>.yaml file in this folder")
+        return cls(platforms, folder=folder)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Platform]:
+        return iter(self._by_key.values())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    def get(self, key: str) -> Platform:
+        """Return one platform. Raises NotFound with the keys that come near."""
+        try:
+            return self._by_key[key]
+        except KeyError:
+            raise NotFound(f"unknown platform {key!r}{self._near(key)}") from None
+
+    def select(self, keys: list[str]) -> "Catalogue":
+        """Return the catalogue with only these platforms. Raises NotFound."""
+        return Catalogue([self.get(key) for key in keys], folder=self.folder)
+
+    def _near(self, key: str) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, self._by_key, n=3)
+        return f"; did you mean {', '.join(near)}?" if near else f" (catalogue {self.folder})"
+
+
+def _load_entry(path: Path) -> Platform:
+    try:
+        if path.stat().st_size > _FILE_BYTES_MAX:
+            raise CatalogueError(f"{path}: larger than {_FILE_BYTES_MAX} bytes")
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
+    except OSError as error:
+        raise CatalogueError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CatalogueError(f"{path}: cannot be read: not UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: what looks like a date and is none. The library's own words repeat the file.
+        raise CatalogueError(f"{path}: not YAML{_position(error)}") from None
+    if not isinstance(content, dict):
+        raise CatalogueError(f"{path}: expected a mapping of fields")
+    try:
+        platform = Platform.model_validate(content)
+    except ValidationError as error:
+        raise CatalogueError("\n".join(_problems(path, error))) from None
+    if platform.key != path.stem:
+        raise CatalogueError(f"{path}: key: is {platform.key!r}, expected the file's name {path.stem!r}")
+    return platform
+
+
+def _problems(path: Path, error: ValidationError) -> list[str]:
+    """Name file and field; never the value, which may be a secret put in the wrong place."""
+    return [f"{path}: {'.'.join(map(str, e['loc'])) or 'entry'}: {_message(e)}" for e in error.errors()]
+
+
+def _message(problem: ErrorDetails) -> str:
+    """Return pydantic's words, except where they repeat the value."""
+    if problem["type"] == "union_tag_invalid":
+        return f"{problem['ctx']['discriminator'].strip(_QUOTE)}: expected one of {problem['ctx']['expected_tags']}"
+    return problem["msg"]
+
+
+def _position(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -1,0 +1,140 @@
+"""One entry of the catalogue: everything the dispatcher knows about a platform."""
+
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from schemas.ids import PlatformKey
+from schemas.outcome import Outcome, Refusal
+
+Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
+SecretRef = Annotated[str, StringConstraints(pattern=r"^(env:[A-Z][A-Z0-9_]*|file:[^\x00]+)$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Name(_Strict):
+    """What people read."""
+
+    zh: Annotated[str, StringConstraints(min_length=1, max_length=60)]
+    en: Annotated[str, StringConstraints(min_length=1, max_length=60)]
+
+
+class NoAuth(_Strict):
+    """The endpoint asks for nothing."""
+
+    scheme: Literal["none"]
+
+
+class Bearer(_Strict):
+    """`Authorization: Bearer …` (RFC 6750)."""
+
+    scheme: Literal["bearer"]
+    token: SecretRef
+
+
+class StandardWebhooks(_Strict):
+    """Standard Webhooks v1 signatures, HMAC-SHA256; two secrets while a key is rotated."""
+
+    scheme: Literal["standard-webhooks"]
+    secret: SecretRef | Annotated[tuple[SecretRef, ...], Field(min_length=1, max_length=2)]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The references, newest first."""
+        return (self.secret,) if isinstance(self.secret, str) else self.secret
+
+
+Auth = Annotated[NoAuth | Bearer | StandardWebhooks, Field(discriminator="scheme")]
+
+
+class Limits(_Strict):
+    """What the contract with the platform allows, for all workers together."""
+
+    calls_per_s: Annotated[float, Field(gt=0, le=10_000)] = 10.0
+    in_flight: Annotated[int, Field(ge=1, le=1000)] = 4
+    items_per_call: Annotated[int, Field(ge=1, le=1000)] = 500
+    timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+
+
+class Retry(_Strict):
+    """When a call without an answer is repeated; the last delay repeats. The defaults end after five days."""
+
+    attempts_max: Annotated[int, Field(ge=1, le=100)] = 12
+    delays_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=100)] = (5, 60, 600, 3600)
+    total_s: Annotated[float, Field(gt=0, le=90 * 86400)] = 432_000
+
+
+class Sla(_Strict):
+    """How soon the platform has promised to answer."""
+
+    working_days: Annotated[int, Field(ge=0, le=60)] = 5
+
+
+class Refused(_Strict):
+    """A code that means REFUSED, and for which reason."""
+
+    REFUSED: Refusal
+
+
+Code = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+CANONICAL_OUTCOMES: dict[str, Outcome | Refused] = {outcome.value: outcome for outcome in Outcome}
+
+
+class Platform(_Strict):
+    """One platform. `outcomes` maps its own codes to ours; a code that is not in it is never success."""
+
+    key: PlatformKey
+    name: Name
+    category: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    account_domain: PlatformKey
+    protocol: Literal["json", "bulk-json"]
+    endpoint: Annotated[str, StringConstraints(max_length=500)]
+    auth: Auth
+    limits: Limits = Limits()
+    retry: Retry = Retry()
+    sla: Sla = Sla()
+    outcomes: Annotated[dict[Code, Outcome | Refused], Field(min_length=1, max_length=200)] = CANONICAL_OUTCOMES
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_a_plain_url(cls, endpoint: str) -> str:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("expected an http or https URL")
+        if parts.username or parts.password:
+            raise ValueError("a URL must not hold credentials; use auth")
+        if parts.fragment:
+            raise ValueError("a URL must not have a fragment")
+        return endpoint
+
+    @model_validator(mode="after")
+    def _one_item_a_call(self) -> Self:
+        given = "items_per_call" in self.limits.model_fields_set
+        if self.protocol == "json" and given and self.limits.items_per_call != 1:
+            raise ValueError("limits.items_per_call: protocol json sends one item a call")
+        return self
+
+    @property
+    def jobs_per_batch(self) -> int:
+        """How many jobs travel in one message: what one call takes, or about a second of single calls.
+
+        A batch that needed longer would hold a worker's slot while it waits for its platform (rule 6).
+        """
+        if self.protocol == "bulk-json":
+            return self.limits.items_per_call
+        return max(1, min(100, int(self.limits.calls_per_s)))
+
+    @property
+    def secret_refs(self) -> tuple[str, ...]:
+        """Every secret this entry needs before a call can be made."""
+        if isinstance(self.auth, Bearer):
+            return (self.auth.token,)
+        return self.auth.secrets if isinstance(self.auth, StandardWebhooks) else ()
+
+    def to_yaml_dict(self) -> dict[str, Any]:
+        """Return the entry as its file holds it: defaults left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
