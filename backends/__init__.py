@@ -1,0 +1,1 @@
+"""What the rest stands on: settings, Redis, the broker, and the stores that live in them."""

@@ -1,0 +1,106 @@
+"""The composition root: settings in, everything that stands on Redis and the broker out."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+
+from backends.admission import Admission
+from backends.broker import Broker
+from backends.clock import Clock, SystemClock
+from backends.connect import connect
+from backends.embedded import EmbeddedValkey
+from backends.heartbeat import Heartbeats
+from backends.keys import Keys
+from backends.runs import Runs
+from backends.settings import Settings
+from backends.store import StatusStore
+from backends.vault import Vault, new_key_file, write_key_file
+from backends.waiting import WaitingSet
+from schemas.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """Everything a process stands on."""
+
+    settings: Settings
+    redis: Redis
+    keys: Keys
+    vault: Vault
+    broker: Broker
+    store: StatusStore
+    runs: Runs
+    admission: Admission
+    waiting: WaitingSet
+    heartbeats: Heartbeats
+    clock: Clock
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.broker.close()
+        self.redis.connection_pool.disconnect()
+
+
+def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends:
+    """Connect. Raises ConfigurationError or BackendUnavailable, which say what was tried."""
+    if settings.redis_url is None:
+        raise ConfigurationError("RENEWAL_REDIS_URL is not set; `renewal up` starts the whole system with a Valkey")
+    vault = load_vault(settings)
+    redis = connect(settings.redis_url)
+    keys = Keys(settings.namespace)
+    return Backends(
+        settings=settings,
+        redis=redis,
+        keys=keys,
+        vault=vault,
+        broker=Broker(settings.broker_url or settings.redis_url, keys),
+        store=StatusStore(redis, keys, vault),
+        runs=Runs(redis, keys),
+        admission=Admission(redis, keys),
+        waiting=WaitingSet(redis, keys),
+        heartbeats=Heartbeats(redis, keys),
+        clock=clock or SystemClock(),
+    )
+
+
+def load_vault(settings: Settings) -> Vault:
+    """Read the number keys. Raises ConfigurationError that says where they were looked for."""
+    if settings.number_keys is not None:
+        return Vault.parse(settings.number_keys.get_secret_value(), source="RENEWAL_NUMBER_KEYS")
+    path = settings.number_keys_file
+    if path is None:
+        raise ConfigurationError(
+            "number keys missing: set RENEWAL_NUMBER_KEYS_FILE (make one with `renewal keys create FILE`)"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"RENEWAL_NUMBER_KEYS_FILE: {path} cannot be read ({type(error).__name__})") from None
+    return Vault.parse(text, source=str(path))
+
+
+@contextlib.contextmanager
+def embedded_if_needed(settings: Settings) -> Iterator[tuple[Settings, tuple[int, ...]]]:
+    """Yield settings with a Redis URL and keys, and the descriptors that children must inherit.
+
+    Without RENEWAL_REDIS_URL a Valkey is started (or adopted) for as long as the context lasts, and number keys are
+    made beside its data on the first start. With a URL the keys must have been given.
+    """
+    if not settings.embedded:
+        yield settings, ()
+        return
+    settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
+    if settings.number_keys is None and settings.number_keys_file is None:
+        settings = settings.model_copy(update={"number_keys_file": _embedded_keys(settings.data_dir)})
+    with EmbeddedValkey(settings.data_dir / "valkey") as server:
+        yield settings.model_copy(update={"redis_url": server.url}), server.inherited
+
+
+def _embedded_keys(data_dir: Path) -> Path:
+    path = data_dir / "number-keys"
+    if not path.exists():
+        write_key_file(path, new_key_file())
+    return path

@@ -1,0 +1,143 @@
+"""Every key in Redis: its type, what it holds, how long it lives. Nothing else in the house spells a key.
+
+No key holds a number: look-ups go by keyed tokens (rule 8).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+SEEN_TTL_S: Final = 3 * 86400
+# A platform's limiter needs no memory beyond its slowest call; an idle one leaves nothing behind.
+ADMISSION_TTL_S: Final = 600
+
+# Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
+PERMANENT: Final = frozenset(
+    {
+        "case", "jobs", "details", "token", "reference", "wanted",
+        "run", "run-cases", "runs", "platform", "dead", "disputes", "orphans", "poison",
+        "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str = "renewal"
+
+    def case(self, case: str) -> str:
+        """Hash: the case itself: sealed number, mask, cut-off, run, line …; permanent."""
+        return f"{self.namespace}:case:{case}"
+
+    def jobs(self, case: str) -> str:
+        """Hash: platform → packed record (`schemas.record`), `#` → roll-up and run; permanent."""
+        return f"{self.namespace}:jobs:{case}"
+
+    def details(self, case: str) -> str:
+        """Hash: platform → JSON, only for jobs that are not plain; permanent."""
+        return f"{self.namespace}:details:{case}"
+
+    def token(self, token: str) -> str:
+        """Set: case ids of one number, by its keyed token; permanent."""
+        return f"{self.namespace}:token:{token}"
+
+    def reference(self, token: str) -> str:
+        """Set: case ids of one operator's reference, by its keyed token; permanent."""
+        return f"{self.namespace}:reference:{token}"
+
+    def wanted(self, digest: str) -> str:
+        """String: JSON list of the platforms that a case is renewed at; permanent."""
+        return f"{self.namespace}:wanted:{digest}"
+
+    @property
+    def runs(self) -> str:
+        """Sorted set: run ids by start, seconds; permanent."""
+        return f"{self.namespace}:runs"
+
+    @property
+    def run_prefix(self) -> str:
+        """What `record.lua` puts before a run id."""
+        return f"{self.namespace}:run:"
+
+    def run(self, run: str) -> str:
+        """Hash: what a run is, and its counters; permanent."""
+        return f"{self.run_prefix}{run}"
+
+    def run_cases(self, run: str) -> str:
+        """Sorted set: case ids by line of the file; permanent."""
+        return f"{self.namespace}:run-cases:{run}"
+
+    def platform(self, platform: str) -> str:
+        """Hash: counters of one platform; permanent."""
+        return f"{self.namespace}:platform:{platform}"
+
+    def seen(self, event: str) -> str:
+        """String: this result event has been applied; TTL SEEN_TTL_S."""
+        return f"{self.namespace}:seen:{event}"
+
+    @property
+    def dead(self) -> str:
+        """Sorted set: job ids of dead letters by time, milliseconds; permanent."""
+        return f"{self.namespace}:dead"
+
+    @property
+    def disputes(self) -> str:
+        """List: JSON of every final answer that contradicts the recorded one; permanent."""
+        return f"{self.namespace}:disputes"
+
+    @property
+    def orphans(self) -> str:
+        """List: JSON of results for cases that are not known here; permanent."""
+        return f"{self.namespace}:orphans"
+
+    @property
+    def poison(self) -> str:
+        """List: JSON of messages that could not be read, whole, with the reason; permanent."""
+        return f"{self.namespace}:poison"
+
+    @property
+    def waiting(self) -> str:
+        """Sorted set: batch ids by the time they are due, milliseconds; permanent."""
+        return f"{self.namespace}:waiting"
+
+    @property
+    def waiting_batches(self) -> str:
+        """Hash: batch id → JSON with the batch and why it waits; permanent."""
+        return f"{self.namespace}:waiting-batches"
+
+    @property
+    def waiting_leases(self) -> str:
+        """Hash: batch id → number of the newest lease; permanent."""
+        return f"{self.namespace}:waiting-leases"
+
+    def waiting_at(self, platform: str) -> str:
+        """Sorted set: batch ids that wait for one platform, by due time; permanent."""
+        return f"{self.namespace}:waiting-at:{platform}"
+
+    @property
+    def fence(self) -> str:
+        """String: counter from which each lease of the waiting set takes its number; permanent."""
+        return f"{self.namespace}:fence"
+
+    def rate(self, platform: str) -> str:
+        """String: when the next call may come (GCRA), microseconds; TTL ADMISSION_TTL_S."""
+        return f"{self.namespace}:rate:{platform}"
+
+    def slots(self, platform: str) -> str:
+        """Sorted set: leased in-flight slots by the end of their lease, milliseconds; TTL ADMISSION_TTL_S."""
+        return f"{self.namespace}:slots:{platform}"
+
+    @property
+    def heartbeats(self) -> str:
+        """Hash: role and process → JSON of when it last lived and what it does now; permanent."""
+        return f"{self.namespace}:heartbeats"
+
+    def queue(self, lane: str) -> str:
+        """Broker queue of one lane (on Redis a list, drained by workers)."""
+        return f"{self.namespace}.{lane}"
+
+    @property
+    def results_queue(self) -> str:
+        """Broker queue of result events (on Redis a list, drained by recorders)."""
+        return f"{self.namespace}.results"

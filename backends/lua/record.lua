@@ -1,0 +1,145 @@
+-- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
+-- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list
+--   · then 2 a job: jobs hash, details hash
+-- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
+--   · 8 started, s · 9 ended, s · 10 number of counters (c) · 2c names and increments, for run and platform alike
+--   · then 4 a job: case id, state code, reason code, detail JSON or ''
+-- returns: {applied, unchanged, disputed, orphaned}; {-1} if the event was applied before
+-- STATES (code → final, clean, rank, plain) is put before this text by backends/store.py.
+if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[4]) then return {-1} end
+local prefix, event_run, platform = ARGV[1], ARGV[2], ARGV[3]
+local attempt, generation = tonumber(ARGV[6]), tonumber(ARGV[7])
+local started, ended = tonumber(ARGV[8]), tonumber(ARGV[9])
+local count = tonumber(ARGV[10])
+local applied, unchanged, disputed_now, orphaned = 0, 0, 0, 0
+local by_run, by_platform = {}, {}
+
+local function add(run, name, n)
+  local counters = by_run[run]
+  if not counters then counters = {}; by_run[run] = counters end
+  counters[name] = (counters[name] or 0) + n
+end
+
+local function moved(run, from, to)
+  if from then
+    add(run, 'state:' .. from, -1)
+    by_platform['state:' .. from] = (by_platform['state:' .. from] or 0) - 1
+  end
+  add(run, 'state:' .. to, 1)
+  by_platform['state:' .. to] = (by_platform['state:' .. to] or 0) + 1
+end
+
+local function verdict(open, exceptions)
+  if open > 0 then return nil end
+  if exceptions > 0 then return 'verdict:CLEAN_WITH_EXCEPTIONS' end
+  return 'verdict:CLEAN'
+end
+
+-- Whether the change stands higher than what is known, and whether both stand equal.
+local function compare(state, gen, tries, reason, new_state, new_gen, new_tries, new_reason)
+  local a, b = STATES[state], STATES[new_state]
+  if a.final or b.final then
+    if a.final and b.final then return false, state == new_state and reason == new_reason end
+    return b.final, false
+  end
+  if new_gen ~= gen then return new_gen > gen, false end
+  if b.rank ~= a.rank then return b.rank > a.rank, false end
+  if state == WAITING and new_tries ~= tries then return new_tries > tries, false end
+  if new_reason ~= reason then return new_reason > reason, false end
+  return false, true
+end
+
+local at = 11 + 2 * count
+for i = 6, #KEYS, 2 do
+  local case, new_state, new_reason, detail = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
+  at = at + 4
+  local stored = redis.call('HMGET', KEYS[i], '#', platform)
+  if not stored[1] then
+    orphaned = orphaned + 1
+    redis.call('RPUSH', KEYS[5], cjson.encode({case = case, platform = platform, event = ARGV[5], state = new_state}))
+  else
+    local open, exceptions = struct.unpack('>I2I2', stored[1])
+    local run = string.sub(stored[1], 5)
+    local old = stored[2]
+    local state, reason, tries, gen, first, settled, disputed = QUEUED, 0, 0, 0, 0, 0, false
+    if old then
+      state, reason, tries, gen, first, settled = struct.unpack('>BBBBI4I4', old)
+      if state >= 128 then state, disputed = state - 128, true end
+    end
+    local new_settled = STATES[new_state].settles and ended or 0
+    local higher, equal = compare(state, gen, tries, reason, new_state, generation, attempt, new_reason)
+    local contradicts = STATES[state].final and STATES[new_state].final and not equal
+    local was_open, was_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
+    local before = verdict(open, exceptions)
+    local from = old and state or nil
+    if contradicts then
+      redis.call('RPUSH', KEYS[4], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
+        kept = state, kept_reason = reason, other = new_state, other_reason = new_reason}))
+      disputed, disputed_now = true, disputed_now + 1
+    end
+    if equal and detail ~= '' then
+      -- Heard twice in other words (an attempt that ran twice): which words stay must not depend on the order.
+      local kept = redis.call('HGET', KEYS[i + 1], platform)
+      if not kept or redis.sha1hex(detail) < redis.sha1hex(kept) then
+        redis.call('HSET', KEYS[i + 1], platform, detail)
+      end
+    end
+    local left_dead = higher and state == DEAD
+    if higher then
+      state, reason, settled = new_state, new_reason, new_settled
+    elseif equal and new_settled < settled then
+      settled = new_settled
+    end
+    if started > 0 and (first == 0 or started < first) then first = started end
+    tries, gen = math.min(255, math.max(tries, attempt)), math.max(gen, generation)
+    local new = struct.pack('>BBBBI4I4', disputed and state + 128 or state, reason, tries, gen, first, settled)
+    if new == old then
+      unchanged = unchanged + 1
+    else
+      local is_open, is_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
+      if was_open and not is_open then open = open - 1 end
+      if is_exception and not was_exception then exceptions = exceptions + 1 end
+      local roll = struct.pack('>I2I2', open, exceptions) .. run
+      if roll == stored[1] then
+        redis.call('HSET', KEYS[i], platform, new)
+      else
+        redis.call('HSET', KEYS[i], platform, new, '#', roll)
+        local after = verdict(open, exceptions)
+        if before ~= after then
+          if before then add(run, before, -1) end
+          add(run, after, 1)
+        end
+      end
+      if from ~= state then moved(run, from, state) end
+      if higher then
+        applied = applied + 1
+        if detail ~= '' then
+          redis.call('HSET', KEYS[i + 1], platform, detail)
+        elseif from and not STATES[from].final then
+          redis.call('HDEL', KEYS[i + 1], platform)
+        end
+        if state == DEAD then
+          redis.call('ZADD', KEYS[3], ended * 1000, case .. '.' .. platform)
+        elseif left_dead then
+          redis.call('ZREM', KEYS[3], case .. '.' .. platform)
+        end
+      else
+        unchanged = unchanged + 1
+      end
+    end
+  end
+end
+
+for j = 11, 10 + 2 * count, 2 do
+  add(event_run, ARGV[j], tonumber(ARGV[j + 1]))
+  by_platform[ARGV[j]] = (by_platform[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
+end
+for run, counters in pairs(by_run) do
+  for name, n in pairs(counters) do
+    if n ~= 0 then redis.call('HINCRBY', prefix .. run, name, n) end
+  end
+end
+for name, n in pairs(by_platform) do
+  if n ~= 0 then redis.call('HINCRBY', KEYS[2], name, n) end
+end
+return {applied, unchanged, disputed_now, orphaned}

@@ -1,0 +1,104 @@
+"""Settings from the environment. This is the only file that reads it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import ConfigurationError
+
+_PREFIX = "RENEWAL_"
+
+
+class Settings(BaseSettings):
+    """Every setting, each read from `RENEWAL_<NAME>`.
+
+    Without `redis_url` a Valkey server is started beside `data_dir`, and with it number keys are made.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    redis_url: Annotated[str | None, Field(description="status store; embedded when not set", repr=False)] = None
+    broker_url: Annotated[
+        str | None, Field(description="redis://… or amqp://…; the same as redis_url when not set", repr=False)
+    ] = None
+    namespace: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")],
+        Field(description="first part of every key and queue name"),
+    ] = "renewal"
+    data_dir: Annotated[Path, Field(description="embedded data, keys, logs and runs")] = Path("renewal-data")
+    catalogue: Annotated[Path | None, Field(description="folder of platforms; the sample when not set")] = None
+    operator: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")],
+        Field(description="who renews; part of every case id"),
+    ] = "operator"
+    number_keys: Annotated[SecretStr | None, Field(description="the keys themselves, as in the file")] = None
+    number_keys_file: Annotated[Path | None, Field(description="file made by `renewal keys create`")] = None
+    private_endpoints: Annotated[
+        Literal["deny", "allow"], Field(description="whether loopback and private addresses may be called")
+    ] = "deny"
+    queue_high_water: Annotated[
+        int, Field(ge=10, le=1_000_000, description="batches in a lane at which producers stop and wait")
+    ] = 2000
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _is_a_url(cls, url: str | None) -> str | None:
+        try:
+            _ = urlsplit(url or "").port
+        except ValueError:
+            # Said without the value: what looks like a wrong port may be half a password.
+            raise ValueError("not a URL with a port; in a password, write / # ? and @ as %2F %23 %3F and %40") from None
+        return url
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment. Raises ConfigurationError that names each wrong variable."""
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = [f"{_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+            raise ConfigurationError("\n".join(problems)) from None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this machine's own Valkey is used."""
+        return self.redis_url is None
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment for a child process that shall have these settings."""
+        values = {
+            f"{_PREFIX}{name.upper()}": str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+            for name, value in self
+            if value is not None
+        }
+        return {**os.environ, **values}
+
+
+def resolve_secret(reference: str, *, folder: Path) -> str:
+    """Return the secret behind `env:NAME` or `file:PATH` (relative to `folder`).
+
+    Raises ConfigurationError that names the variable or file, never a value.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(name, "")
+        if not value:
+            raise ConfigurationError(f"secret missing: set the environment variable {name}")
+        return value
+    path = folder / name
+    try:
+        value = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"secret missing: {path} cannot be read ({type(error).__name__})") from None
+    if not value:
+        raise ConfigurationError(f"secret missing: {path} is empty")
+    return value
+
+
+def in_ci() -> bool:
+    """Whether the process runs without a person."""
+    return bool(os.environ.get("CI"))

@@ -1,0 +1,313 @@
+"""The status store: cases, the packed record of every job, and the counters of runs and platforms.
+
+Only the recorder changes a job (through `apply`); intake only adds cases. Both are one atomic script call.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from backends.connect import patiently, text
+from backends.keys import SEEN_TTL_S, Keys
+from backends.scripts import script
+from backends.vault import Vault
+from schemas.case import Case
+from schemas.errors import NotFound
+from schemas.ids import derive
+from schemas.outcome import REASON_CODES
+from schemas.record import JobRecord
+from schemas.result import JobResult, ResultEvent
+from schemas.state import STATES, Holder, State, Verdict, verdict
+
+_ROLL_UP = b"#"
+_PAGE = 500
+_CASE_FIELDS = 8
+_SETTLING = {Holder.NOBODY, Holder.PERSON}
+
+
+class Known(IntEnum):
+    """What the store knew of a case that was handed in."""
+
+    NEW = 0
+    UNQUEUED = 1
+    DUPLICATE = 2
+    SAME_ROW = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What one result event changed; `duplicate` says that it had been applied before."""
+
+    changed: int = 0
+    unchanged: int = 0
+    disputed: int = 0
+    orphaned: int = 0
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseView:
+    """A case as the store keeps it; the number stays sealed."""
+
+    id: str
+    run: str
+    line: int
+    sealed: bytes
+    mask: str
+    cutoff_at: str
+    basis: str
+    cycle: str
+    reference: str
+    accepted_s: int
+    platforms: tuple[str, ...]
+    verdict: Verdict
+    records: dict[str, JobRecord]
+
+    def record(self, platform: str) -> JobRecord:
+        """Return what is known of one job; a job nobody has tried is QUEUED."""
+        return self.records.get(platform, JobRecord())
+
+
+class StatusStore:
+    """Reads and writes of the status store."""
+
+    def __init__(self, client: Redis, keys: Keys, vault: Vault) -> None:
+        self._client, self._keys, self._vault = client, keys, vault
+        self._accept = script(client, "accept")
+        self._record = script(client, "record", prelude=_states_for_lua())
+        self._wanted: dict[str, tuple[str, ...]] = {}
+
+    # -- intake ----------------------------------------------------------------------------------------------------
+
+    def accept(self, run: str, cases: Sequence[Case], *, now: datetime) -> list[tuple[Known, str]]:
+        """Record cases, each once. Returns, case by case, what was known and which run owns it."""
+        keys = [self._keys.run(run), self._keys.run_cases(run)]
+        args: list[Any] = [run, _CASE_FIELDS]
+        accepted_s = int(now.timestamp())
+        for case in cases:
+            reference = self._keys.reference(self._vault.token(case.reference)) if case.reference else ""
+            keys += [self._keys.case(case.id), self._keys.jobs(case.id), self._keys.token(case.token), reference]
+            args += [case.id, case.line, len(case.platforms)]
+            args += self._fields(case, accepted_s)
+        answers, owners = patiently(lambda: self._accept(keys=keys, args=args))
+        return [(Known(answer), owner.decode()) for answer, owner in zip(answers, owners, strict=True)]
+
+    def _fields(self, case: Case, accepted_s: int) -> list[Any]:
+        sealed = self._vault.seal(case.number.encode(), context=_case_context(case.id))
+        national = case.number.removeprefix("+86")
+        return [
+            "sealed", sealed,
+            "mask", f"{national[:3]}****{national[-4:]}",
+            "cutoff", case.cutoff_at,
+            "basis", case.basis.value,
+            "cycle", case.cycle,
+            "reference", case.reference,
+            "wanted", self._want(case.platforms),
+            "accepted", accepted_s,
+        ]  # fmt: skip
+
+    def _want(self, platforms: tuple[str, ...]) -> str:
+        """Return the name of a list of platforms; each different list is stored once."""
+        digest = derive(*platforms)
+        if digest not in self._wanted:
+            self._client.set(self._keys.wanted(digest), orjson.dumps(platforms))
+            self._wanted[digest] = platforms
+        return digest
+
+    def mark_queued(self, cases: Iterable[str]) -> None:
+        """Say that every batch of these cases has reached the broker."""
+
+        def mark() -> None:
+            pipe = self._client.pipeline(transaction=False)
+            for case in cases:
+                pipe.hdel(self._keys.case(case), "unqueued")
+            pipe.execute()
+
+        patiently(mark)
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def apply(self, event: ResultEvent, *, pipe: Any = None) -> Applied | None:
+        """Apply one event atomically; again it changes nothing. On a pipeline the answer comes with `applied`."""
+        data = event.data
+        keys = [
+            self._keys.seen(event.id),
+            self._keys.platform(data.platform),
+            self._keys.dead,
+            self._keys.disputes,
+            self._keys.orphans,
+        ]
+        counters = _counters(event)
+        args: list[Any] = [
+            self._keys.run_prefix, data.run, data.platform, SEEN_TTL_S, event.id, data.attempt, data.generation,
+            int(data.started_at.timestamp()), int(data.ended_at.timestamp()), len(counters) // 2, *counters,
+        ]  # fmt: skip
+        jobs_key, details_key = self._keys.jobs, self._keys.details
+        for job in data.jobs:
+            keys += [jobs_key(job.case), details_key(job.case)]
+            reason = REASON_CODES[job.reason] if job.reason else 0
+            args += [job.case, STATES[job.state].code, reason, _detail(job, event)]
+        answer = self._record(keys=keys, args=args, client=pipe)
+        return None if pipe is not None else applied(answer)
+
+    def pipeline(self) -> Any:
+        """Open a pipeline for several `apply` calls in one round trip."""
+        return self._client.pipeline(transaction=False)
+
+    def bury_message(self, body: str, *, why: str, queue: str, now: datetime) -> None:
+        """Keep a message that can never be read, whole, where a person can see it."""
+        entry = orjson.dumps({"at": now.isoformat(), "queue": queue, "why": why, "body": body})
+        patiently(lambda: self._client.rpush(self._keys.poison, entry))
+
+    # -- look-ups --------------------------------------------------------------------------------------------------
+
+    def records(self, platform: str, cases: Sequence[str]) -> list[JobRecord]:
+        """Return what is known of each case's job at one platform."""
+
+        def read() -> list[bytes | None]:
+            pipe = self._client.pipeline(transaction=False)
+            for case in cases:
+                pipe.hget(self._keys.jobs(case), platform)
+            return list(pipe.execute())
+
+        return [JobRecord.unpack(found) if found else JobRecord() for found in patiently(read)]
+
+    def case(self, case: str) -> CaseView:
+        """Return one case. Raises NotFound."""
+        found = next(self.cases([case]), None)
+        if found is None:
+            raise NotFound(f"no case {case}")
+        return found
+
+    def cases(self, ids: Iterable[str]) -> Iterator[CaseView]:
+        """Return the cases that exist, in order, a page at a time."""
+        page: list[str] = []
+        for ident in ids:
+            page.append(ident)
+            if len(page) == _PAGE:
+                yield from self._page(page)
+                page = []
+        yield from self._page(page)
+
+    def _page(self, ids: list[str]) -> Iterator[CaseView]:
+        if not ids:
+            return
+        pipe = self._client.pipeline(transaction=False)
+        for ident in ids:
+            pipe.hgetall(self._keys.case(ident))
+            pipe.hgetall(self._keys.jobs(ident))
+        found = pipe.execute()
+        for ident, info, jobs in zip(ids, found[::2], found[1::2], strict=True):
+            if info:
+                yield self._view(ident, info, jobs)
+
+    def _view(self, ident: str, info: dict[bytes, bytes], jobs: dict[bytes, bytes]) -> CaseView:
+        roll_up = jobs.pop(_ROLL_UP)
+        open_jobs, exceptions = int.from_bytes(roll_up[:2]), int.from_bytes(roll_up[2:4])
+        return CaseView(
+            id=ident,
+            run=info[b"run"].decode(),
+            line=int(info[b"line"]),
+            sealed=info[b"sealed"],
+            mask=info[b"mask"].decode(),
+            cutoff_at=info[b"cutoff"].decode(),
+            basis=info[b"basis"].decode(),
+            cycle=info[b"cycle"].decode(),
+            reference=info[b"reference"].decode(),
+            accepted_s=int(info[b"accepted"]),
+            platforms=self._platforms_of(info[b"wanted"].decode()),
+            verdict=verdict(open_jobs=open_jobs, exceptions=exceptions),
+            records={platform.decode(): JobRecord.unpack(packed) for platform, packed in jobs.items()},
+        )
+
+    def _platforms_of(self, digest: str) -> tuple[str, ...]:
+        if digest not in self._wanted:
+            stored = self._client.get(self._keys.wanted(digest))
+            self._wanted[digest] = tuple(orjson.loads(stored)) if stored else ()
+        return self._wanted[digest]
+
+    def details(self, case: str) -> dict[str, dict[str, Any]]:
+        """Return what is known beyond the record, by platform: only of jobs that are not plain."""
+        found = self._client.hgetall(self._keys.details(case))
+        return {text(platform): orjson.loads(body) for platform, body in found.items()}
+
+    def find_by_number(self, e164: str) -> list[str]:
+        """Return the cases of a number."""
+        return self._members(self._keys.token(self._vault.token(e164)))
+
+    def find_by_reference(self, reference: str) -> list[str]:
+        """Return the cases of an operator's reference."""
+        return self._members(self._keys.reference(self._vault.token(reference)))
+
+    def _members(self, key: str) -> list[str]:
+        return sorted(map(text, self._client.smembers(key)))
+
+    def open_number(self, case: CaseView) -> str:
+        """Return the number itself. Raises ContractError if the keys do not open it."""
+        return self._vault.open(case.sealed, context=_case_context(case.id)).decode()
+
+
+def applied(answer: list[int]) -> Applied:
+    """Read what `record.lua` returned."""
+    if answer[0] < 0:
+        return Applied(duplicate=True)
+    changed, unchanged, disputed, orphaned = answer
+    return Applied(changed=changed, unchanged=unchanged, disputed=disputed, orphaned=orphaned)
+
+
+def epoch(seconds: int) -> datetime:
+    """Return the instant of a stored time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _case_context(case: str) -> bytes:
+    return f"renewal/case/{case}".encode()
+
+
+def _counters(event: ResultEvent) -> list[Any]:
+    data = event.data
+    counters: list[Any] = ["attempts", 1, "calls", data.calls]
+    for status, count in data.http_statuses.items():
+        counters += [f"status:{status}", count]
+    for fault, count in data.faults.items():
+        counters += [f"fault:{fault}", count]
+    for bucket, count in enumerate(data.latencies):
+        if count:
+            counters += [f"latency:{bucket}", count]
+    return counters
+
+
+def _detail(job: JobResult, event: ResultEvent) -> bytes | str:
+    """Return what a plain record cannot hold; a job that is plain and done has nothing more to say."""
+    holder = STATES[job.state].holder
+    if holder is Holder.NOBODY and not (job.reference or job.detail):
+        return ""
+    facts: dict[str, Any] = {"attempt": event.data.attempt, "at": event.data.ended_at.isoformat()}
+    if job.reference:
+        facts["reference"] = job.reference
+    if job.detail:
+        facts["detail"] = job.detail
+    if job.state is State.WAITING and event.data.retry_at:
+        facts["due"] = event.data.retry_at.isoformat()
+    return orjson.dumps(facts)
+
+
+def _states_for_lua() -> str:
+    """Return `schemas.state.STATES` as Lua, so that there is one table only."""
+    rows = ",".join(
+        f"[{rule.code}]={{final={_lua(rule.final)},clean={_lua(rule.clean)},rank={rule.rank},"
+        f"settles={_lua(rule.holder in _SETTLING)}}}"
+        for rule in STATES.values()
+    )
+    names = (State.QUEUED, State.WAITING, State.DEAD)
+    codes = ",".join(str(STATES[name].code) for name in names)
+    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\n"
+
+
+def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch
+    return "true" if value else "false"
