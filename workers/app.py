@@ -1,0 +1,84 @@
+"""The Celery worker: its settings, each with the reason it is not the default."""
+
+from random import Random
+from typing import Any
+
+from celery import Celery
+
+from backends.bootstrap import Backends
+from backends.broker import Broker
+from backends.settings import resolve_secret
+from platforms.catalogue import Catalogue
+from platforms.model import Platform
+from schemas.batch import Lane
+from schemas.errors import ConfigurationError
+from workers.attempt import Attempt
+from workers.tasks import register
+from workers.transport import RequestsTransport
+
+# Batches beside each other in one process; their calls share the transport's threads.
+THREADS = 16
+
+
+def configure(broker: Broker) -> Celery:
+    """Return the Celery app of a worker."""
+    app = broker.app
+    app.conf.update(
+        task_acks_late=True,  # a killed worker's batch comes again
+        task_acks_on_failure_or_timeout=True,  # the task itself decides what is kept: no silent loops
+        task_reject_on_worker_lost=not broker.on_redis,  # Redis counts no deliveries, so it would loop there
+        worker_prefetch_multiplier=1,
+        worker_disable_rate_limits=True,  # limits are shared by all workers, in Redis
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # RabbitMQ's consumer timeout would end the worker
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_detect_quorum_queues=True,
+        broker_native_delayed_delivery_queue_type="quorum",
+    )
+    return app
+
+
+def credentials_of(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+    """Return every platform's secrets. Raises ConfigurationError that names each one missing."""
+    found: dict[str, tuple[str, ...]] = {}
+    problems: list[str] = []
+    for platform in catalogue:
+        try:
+            found[platform.key] = tuple(resolve_secret(ref, folder=catalogue.folder) for ref in platform.secret_refs)
+        except ConfigurationError as error:
+            problems.append(f"{platform.key}: {error}")
+    if problems:
+        raise ConfigurationError("\n".join(problems[:20]))
+    return found
+
+
+def serve(backends: Backends, catalogue: Catalogue) -> int:
+    """Work until SIGTERM, then finish what was begun. Returns the exit code."""
+    secrets = credentials_of(catalogue)
+
+    def credentials(platform: Platform) -> tuple[str, ...]:
+        return secrets[platform.key]
+
+    transport = RequestsTransport(private_endpoints=backends.settings.private_endpoints == "allow")
+    attempt = Attempt(backends, catalogue, transport=transport, credentials=credentials, rng=Random())  # noqa: S311
+    app = configure(backends.broker)
+    register(app, attempt, backends)
+    worker: Any = app.Worker(
+        pool="threads",
+        concurrency=THREADS,
+        queues=[backends.broker.queues[lane].name for lane in Lane],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+        optimization="fair",
+        quiet=True,
+    )
+    try:
+        worker.start()
+    finally:
+        transport.close()
+    return int(worker.exitcode or 0)
