@@ -1,0 +1,196 @@
+"""The desk of one pretended platform: a call comes in, its items are decided, a reply goes out."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from platforms.model import Platform
+from schemas.ids import derive, job_id
+from schemas.outcome import Outcome
+from simulator.gate import Gate, Headers
+from simulator.ledger import Ledger
+from simulator.meter import Meter
+from simulator.reply import (
+    HTML,
+    Manner,
+    Reply,
+    page_response,
+    problem_response,
+    response,
+    too_many_response,
+)
+from simulator.request import Item, Rejected, read_request
+from simulator.scenario import Fate, Fault, Fortune
+from simulator.world import Answer, World
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+# A dripped answer is padded to this length, so that no patience of a client lasts to its end.
+_DRIP_BYTES_MIN: Final = 400
+_LEFT_OUT_EVERY: Final = 10
+_WITH_REFERENCE: Final = frozenset({Outcome.UNBOUND, Outcome.REFUSED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One HTTP request that has come in whole; header names in lower case."""
+
+    method: bytes
+    target: bytes
+    headers: Headers
+    body: bytes
+
+
+class Desk:
+    """Serves one platform. Whatever goes wrong on the wire, a job is decided once and has at most one effect."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        *,
+        world: World,
+        fortune: Fortune,
+        ledger: Ledger,
+        gate: Gate,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.meter = Meter()
+        self._platform = platform
+        self._world = world
+        self._fortune = fortune
+        self._ledger = ledger
+        self._book = ledger.books[platform.key]
+        self._answers = answers_of(world, fortune)
+        self._gate = gate
+        self._clock = clock
+        # By place, so that an item costs no look at an enum: a call of 500 items decides and says it 500 times.
+        self._phrases = tuple(_phrase(answer) for answer in self._answers)
+        self._unbinding = frozenset(p for p, a in enumerate(self._answers) if a.outcome is Outcome.UNBOUND)
+        self._referenced = frozenset(p for p, a in enumerate(self._answers) if a.outcome in _WITH_REFERENCE)
+        self._failed: dict[str, int] = {}
+        # An invented item claims the most that it can: a dispatcher that believes it is caught.
+        self._boldest = next((a for a in self._answers if a.outcome is Outcome.UNBOUND), self._answers[0]).code
+
+    def handle(self, call: Call) -> Reply:
+        """Return the reply to one call; everything the call does at the platform is done then."""
+        now_s = self._clock()
+        self.meter.enter(now_s)
+        try:
+            self._check(call, now_s=now_s)
+            key = call.headers.get(b"idempotency-key", b"").decode("latin-1")
+            items = read_request(self._platform, call.body, key=key)
+        except Rejected as rejected:
+            self.meter.rejected += 1
+            return Reply(payload=problem_response(rejected.status, rejected.problem), meter=self.meter)
+        self.meter.items += len(items)
+        fate = self._fortune.fate(key, failed_before=self._failed.get(key, 0))
+        if fate.fault is not None:
+            self.meter.faults[fate.fault] += 1
+            self._failed[key] = self._failed.get(key, 0) + 1
+            if fate.fault.before_effect:
+                return self._fail(fate.fault, fate=fate, now_s=now_s)
+        return self._serve(items, fate=fate)
+
+    def _check(self, call: Call, *, now_s: float) -> None:
+        if call.method != b"POST":
+            raise Rejected(405, "only POST is served here")
+        if len(call.body) > BODY_BYTES_MAX:
+            raise Rejected(413, f"body: more than {BODY_BYTES_MAX} bytes")
+        if not self._gate(call.headers, call.body, now_s):
+            self.meter.auth_failures += 1
+            raise Rejected(401, f"authentication failed; this platform asks for {self._platform.auth.scheme}")
+        key = call.headers.get(b"idempotency-key")
+        if call.headers.get(b"webhook-id", key) != key:
+            raise Rejected(422, "webhook-id: expected the value of Idempotency-Key")
+        if not call.headers.get(b"content-type", b"").startswith(b"application/json"):
+            raise Rejected(415, "Content-Type: expected application/json")
+
+    def _fail(self, fault: Fault, *, fate: Fate, now_s: float) -> Reply:
+        """Return the reply of a call that did nothing."""
+        if fault is Fault.RESET:
+            return Reply(manner=Manner.RESET, delay_s=fate.latency_s, meter=self.meter)
+        if fault is Fault.UNAVAILABLE:
+            payload = problem_response(503, "try again later")
+        elif fault is Fault.TOO_MANY:
+            payload = too_many_response(now_s=now_s, as_date=bool(fate.dice & 0x100))
+        else:
+            payload = page_response(500 if fault is Fault.SERVER_ERROR else 200)
+        return Reply(payload=payload, delay_s=fate.latency_s, meter=self.meter)
+
+    def _serve(self, items: list[Item], *, fate: Fate) -> Reply:
+        """Decide every item and return the reply, hurt by the faults that come after the effect."""
+        fault = fate.fault
+        heard = fault is not Fault.LOST_ANSWER and fault is not Fault.SLOW_DRIP
+        if self._platform.protocol == "json":
+            body = orjson.dumps(self._said(items[0], told=heard))
+        else:
+            body = orjson.dumps({"results": self._results(items, fate=fate, heard=heard)})
+        if fault is Fault.LOST_ANSWER:
+            return Reply(manner=Manner.RESET, delay_s=fate.latency_s, meter=self.meter)
+        if fault is Fault.SLOW_DRIP:
+            payload, manner = response(200, body.rjust(_DRIP_BYTES_MIN)), Manner.DRIP
+        elif fault is Fault.WRONG_TYPE:
+            payload, manner = response(200, body, content_type=HTML), Manner.WHOLE
+        else:
+            payload, manner = response(200, body), Manner.WHOLE
+        return Reply(payload=payload, manner=manner, delay_s=fate.latency_s, meter=self.meter)
+
+    def _results(self, items: list[Item], *, fate: Fate, heard: bool) -> list[dict[str, str]]:
+        results = []
+        left_out = _left_out(len(items), dice=fate.dice) if fate.fault is Fault.LEFT_OUT else ()
+        for position, item in enumerate(items):
+            told = heard and position not in left_out
+            said = self._said(item, told=told)
+            if told:
+                results.append({"id": item["id"], **said})
+        if fate.fault is Fault.INVENTED:
+            stranger = job_id(derive("invented", items[0]["case"]), self._platform.key)
+            results.insert(fate.dice % (len(results) + 1), {"id": stranger, "code": self._boldest})
+        return results
+
+    def _said(self, item: Item, *, told: bool) -> dict[str, str]:
+        """Decide a job and return what its answer says."""
+        place = self._decide(item, told=told)
+        if place in self._referenced:
+            return {**self._phrases[place], "reference": f"R-{item['case'][:12].upper()}"}
+        return self._phrases[place]
+
+    def _decide(self, item: Item, *, told: bool) -> int:
+        """Return the place of the job's answer: decided the first time, with its effect, and the same ever after."""
+        case = item["case"]
+        place = self._book.place_of(case)
+        effect_on = None
+        if place is None:
+            place, effect_on = self._decide_first(item["number"])
+        self._book.write(case, place, told=told, effect_on=effect_on)
+        return place
+
+    def _decide_first(self, number: str) -> tuple[int, int | None]:
+        pair = self._world.pair(number)
+        unknown = self._fortune.unknown_answer(pair)
+        if unknown is not None:
+            return len(self._world.answers) + unknown, None
+        place = self._world.place_of(pair)
+        if place not in self._unbinding:
+            return place, None
+        if pair in self._ledger.unbound:
+            self._ledger.repeat_pairs += 1
+            return self._world.place_of_nothing, None
+        return place, pair
+
+
+def answers_of(world: World, fortune: Fortune) -> tuple[Answer, ...]:
+    """Return everything a desk can say, the answers of its world first."""
+    return (*world.answers, *fortune.unknown_answers)
+
+
+def _phrase(answer: Answer) -> dict[str, str]:
+    return {"code": answer.code} if answer.reason is None else {"code": answer.code, "reason": answer.reason.value}
+
+
+def _left_out(count: int, *, dice: int) -> range:
+    """Return the positions that the answer forgets: at least one, about every tenth."""
+    step = min(count, _LEFT_OUT_EVERY)
+    return range(dice % step, count, step)
