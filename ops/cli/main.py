@@ -1,0 +1,47 @@
+"""`renewal`: noun then verb, human on a terminal and machine on a pipe.
+
+Heavy imports stay inside the commands, so that `renewal --help` answers at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from ops.cli import keys, lookups, platforms, roles, runs
+
+EXIT_CODES = """Exit codes: 0 done · 1 failed · 2 usage or input · 3 finished, but some items are dead or invalid ·
+5 not found · 6 refused · 7 time limit · 8 Redis or broker down · 130 interrupted"""
+
+app = typer.Typer(
+    name="renewal",
+    help="Renew recycled phone numbers (二次号码焕新) at every platform, and say what became of each.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+runs.add_to(app)
+lookups.add_to(app)
+app.add_typer(platforms.app, name="platforms")
+app.add_typer(keys.app, name="keys")
+roles.add_to(app)
+
+
+def main() -> None:
+    """Run one command; turn every error of ours into one message and its exit code."""
+    from schemas.errors import RenewalError
+
+    try:
+        app(standalone_mode=True)
+    except RenewalError as error:
+        print(f"renewal: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader went away (`renewal … | head`): that is its right. Keep the interpreter from saying so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

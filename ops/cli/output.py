@@ -1,0 +1,73 @@
+"""How rows reach the reader: a table for people, stable fields for programs. Data on stdout, all else on stderr."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+
+class Format(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+OutputOption = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
+SandboxOption = Annotated[bool, typer.Option("--sandbox", help="Look at what sandbox runs left.")]
+
+
+def emit(rows: Iterable[dict[str, Any]], *, fields: Sequence[str], output: Format, title: str = "") -> int:
+    """Print rows; returns how many. The field names and their order are part of the interface."""
+    if output is Format.TABLE:
+        return _table(rows, fields=fields, title=title)
+    if output is Format.JSON:
+        listed = [_chosen(row, fields) for row in rows]
+        print(json.dumps(listed, ensure_ascii=False, indent=2))
+        return len(listed)
+    if output is Format.JSONL:
+        count = 0
+        for count, row in enumerate(rows, start=1):  # noqa: B007 - the last value is the answer
+            print(json.dumps(_chosen(row, fields), ensure_ascii=False))
+        return count
+    return _csv(rows, fields=fields)
+
+
+def say(text: str) -> None:
+    """Print something for a person, out of the way of the data."""
+    print(text, file=sys.stderr)
+
+
+def _chosen(row: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    return {name: row.get(name) for name in fields}
+
+
+def _csv(rows: Iterable[dict[str, Any]], *, fields: Sequence[str]) -> int:
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(fields), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for count, row in enumerate(rows, start=1):  # noqa: B007 - the last value is the answer
+        writer.writerow({name: "" if row.get(name) is None else row[name] for name in fields})
+    return count
+
+
+def _table(rows: Iterable[dict[str, Any]], *, fields: Sequence[str], title: str) -> int:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in fields:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    count = 0
+    for count, row in enumerate(rows, start=1):  # noqa: B007 - the last value is the answer
+        table.add_row(*(Text("" if row.get(name) is None else str(row[name])) for name in fields))
+    Console().print(table if count else Text("Nothing to show."))
+    return count

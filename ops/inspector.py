@@ -1,0 +1,146 @@
+"""The inspector: the only door through which people and screens look at what is stored."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from backends.bootstrap import Backends
+from backends.runs import Counters
+from backends.store import CaseView
+from ops.progress import PlatformProgress, Progress
+from platforms.catalogue import Catalogue
+from schemas.errors import InputError, NotFound
+from schemas.number import NumberProblem, normalise
+from schemas.outcome import Outcome
+from schemas.record import JobRecord
+from schemas.result import LATENCY_BOUNDS_MS
+from schemas.state import DISPATCHER_STATES, State, Verdict
+from schemas.summary import JobCounts
+
+_OUTCOMES = {State(outcome.value): outcome for outcome in Outcome}
+
+
+class Inspector:
+    """Answers questions; changes nothing."""
+
+    def __init__(self, backends: Backends, catalogue: Catalogue) -> None:
+        self._backends, self.catalogue = backends, catalogue
+
+    # -- cases -----------------------------------------------------------------------------------------------------
+
+    def cases_of_number(self, text: str) -> list[CaseView]:
+        """Return the cases of a number in any usual spelling. Raises InputError, NotFound."""
+        try:
+            e164 = normalise(text)
+        except NumberProblem as problem:
+            raise InputError(f"--number: {problem}") from None
+        return self._found(self._backends.store.find_by_number(e164), "no case for this number")
+
+    def cases_of_reference(self, reference: str) -> list[CaseView]:
+        """Return the cases of an operator's row id. Raises NotFound."""
+        return self._found(self._backends.store.find_by_reference(reference), "no case with this reference")
+
+    def case(self, case: str) -> CaseView:
+        """Return one case. Raises NotFound."""
+        return self._backends.store.case(case)
+
+    def _found(self, ids: list[str], otherwise: str) -> list[CaseView]:
+        if not ids:
+            raise NotFound(otherwise)
+        return list(self._backends.store.cases(ids))
+
+    def details(self, case: str) -> dict[str, dict[str, Any]]:
+        """Return what is known of a case's jobs beyond their records, by platform."""
+        return self._backends.store.details(case)
+
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    def runs(self) -> list[str]:
+        """Return every run, newest first."""
+        return self._backends.runs.newest_first()
+
+    def run_cases(self, run: str) -> Iterator[CaseView]:
+        """Yield every case that a run's file names, in the order of its lines. Raises NotFound."""
+        yield from self._backends.store.cases(self._backends.runs.cases(run))
+
+    def open_jobs(self, runs: Sequence[str]) -> int:
+        """Count the jobs of these runs that the dispatcher still holds."""
+        return sum(_held(self._backends.runs.counters(run)) for run in runs)
+
+    def platform_counters(self) -> dict[str, Counters]:
+        """Return the counters of every platform of the catalogue."""
+        return self._backends.runs.platform_counters([platform.key for platform in self.catalogue])
+
+    def progress(
+        self,
+        run: str,
+        *,
+        at_s: float,
+        since: dict[str, Counters],
+        intake_done: bool,
+        rejected: int,
+        duplicate: int,
+        events: Sequence[str],
+    ) -> Progress:
+        """Return how far a run is; platforms are counted from `since`, their counters when it began."""
+        counters = self._backends.runs.counters(run)
+        total, accepted = counters.get("jobs"), counters.get("accepted")
+        verdicts = {Verdict(name): n for name, n in counters.family("verdict").items() if n}
+        verdicts[Verdict.INCOMPLETE] = accepted - sum(verdicts.values())
+        return Progress(
+            at_s=at_s,
+            cases_accepted=accepted,
+            cases_rejected=rejected,
+            cases_duplicate=duplicate,
+            intake_done=intake_done,
+            jobs_total=total,
+            by_state=counters.by_state(total),
+            verdicts=verdicts,
+            attempts=counters.get("attempts"),
+            calls=counters.get("calls"),
+            platforms=tuple(self._platforms(since)),
+            workers_alive=len(self._backends.heartbeats.alive("worker")),
+            events=tuple(events),
+        )
+
+    def _platforms(self, since: dict[str, Counters]) -> Iterator[PlatformProgress]:
+        for platform, now in zip(self.catalogue, self.platform_counters().values(), strict=True):
+            before = since[platform.key].values
+            counters = Counters(values={name: n - before.get(name, 0) for name, n in now.values.items()})
+            yield PlatformProgress(
+                key=platform.key,
+                name_zh=platform.name.zh,
+                name_en=platform.name.en,
+                category=platform.category,
+                by_state=counters.by_state(),
+                calls=counters.get("calls"),
+                attempts=counters.get("attempts"),
+                faults=counters.family("fault"),
+                statuses=counters.family("status"),
+                latencies=tuple(counters.get(f"latency:{bucket}") for bucket in range(len(LATENCY_BOUNDS_MS) + 1)),
+            )
+
+
+def _held(counters: Counters) -> int:
+    total = counters.get("jobs")
+    return sum(n for state, n in counters.by_state(total).items() if state in DISPATCHER_STATES)
+
+
+class JobCounter:
+    """Adds up records into the counts of a summary."""
+
+    def __init__(self) -> None:
+        self._states: Counter[State] = Counter()
+
+    def add(self, record: JobRecord) -> None:
+        """Count one job."""
+        self._states[record.state] += 1
+
+    @property
+    def counts(self) -> JobCounts:
+        """What was counted so far."""
+        return JobCounts(
+            total=self._states.total(),
+            by_state=dict(self._states),
+            by_outcome={_OUTCOMES[state]: n for state, n in self._states.items() if state in _OUTCOMES},
+        )

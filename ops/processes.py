@@ -1,0 +1,116 @@
+"""What each role does from its first line to its last."""
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from backends.bootstrap import Backends, open_backends
+from backends.heartbeat import Heartbeats, process_name
+from backends.log import configure_logging
+from backends.settings import Settings, resolve_secret
+from ops.lifeline import stop_on_signals
+from platforms.catalogue import SAMPLE, Catalogue
+from schemas.errors import InputError, RenewalError
+
+_BEAT_S = 3.0
+
+
+def run_worker() -> int:
+    """Deliver batches until SIGTERM. Returns the exit code."""
+    from workers.app import serve
+
+    with _opened() as (backends, catalogue), _beating(backends.heartbeats, "worker"):
+        return serve(backends, catalogue)
+
+
+def run_recorder() -> None:
+    """Record results until SIGTERM."""
+    from workers.recorder import Recorder
+
+    stop = stop_on_signals()
+    with _opened() as (backends, _):
+        backends.broker.declare()
+        Recorder(backends, stop).run()
+
+
+def run_scheduler() -> None:
+    """Release what is due until SIGTERM."""
+    from workers.scheduler import Scheduler
+
+    stop = stop_on_signals()
+    with _opened() as (backends, _):
+        backends.broker.declare()
+        Scheduler(backends, stop).run()
+
+
+def run_simulate(
+    folder: Path | None, *, host: str, port: int, seed: int, faults: str, ledger: Path | None,
+    write_catalogue: Path | None, descriptor: int | None,
+) -> None:  # fmt: skip
+    """Serve the fake world until SIGTERM."""
+    from simulator.sandbox import write_sandbox
+    from simulator.scenario import scenario
+    from simulator.server import listen, run_simulator
+
+    configure_logging()
+    plan = scenario(faults)
+    catalogue = Catalogue.load(folder or SAMPLE)
+    sock = socket.socket(fileno=descriptor) if descriptor is not None else listen(host, port)
+    base_url = f"http://{host}:{sock.getsockname()[1]}"
+    if write_catalogue is not None:
+        catalogue = write_sandbox(catalogue, write_catalogue, base_url=base_url)
+
+    def secrets(reference: str) -> str:
+        return resolve_secret(reference, folder=catalogue.folder)
+
+    def ready() -> None:
+        sys.stderr.write(f"simulating {len(catalogue)} platforms on {base_url} (seed {seed}, faults {faults})\n")
+        sys.stderr.flush()
+
+    run_simulator(catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, ready=ready)
+
+
+def check_health(role: str) -> None:
+    """Raise RenewalError unless a process of this role lives on this host."""
+    if role not in {"worker", "recorder", "scheduler"}:
+        raise InputError(f"{role}: expected worker, recorder or scheduler")
+    with contextlib.closing(open_backends(Settings.load())) as backends:
+        host = socket.gethostname()
+        if not any(beat.name.startswith(f"{host}-") for beat in backends.heartbeats.alive(role)):
+            raise RenewalError(f"no {role} of this host has shown a sign of life")
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[tuple[Backends, Catalogue]]:
+    settings = Settings.load()
+    configure_logging()
+    catalogue = Catalogue.load(settings.catalogue or SAMPLE)
+    with contextlib.closing(open_backends(settings)) as backends:
+        yield backends, catalogue
+
+
+@contextlib.contextmanager
+def _beating(heartbeats: Heartbeats, role: str) -> Iterator[None]:
+    """Show a sign of life every few seconds, from a thread of its own."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while True:
+            # A sign of life that cannot be written is a sign too: the key ends by itself.
+            with contextlib.suppress(Exception):
+                heartbeats.beat(role, facts={"process": process_name()})
+            if ended.wait(_BEAT_S):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(_BEAT_S)
+        with contextlib.suppress(Exception):
+            heartbeats.leave(role)

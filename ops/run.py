@@ -1,0 +1,291 @@
+"""`renewal run`: start what is missing, submit a file, wait until every job is settled, report, stop what was started.
+
+A run that was interrupted, even by SIGKILL, is taken up again by the same command: its folder remembers what it was,
+intake adds only what is missing, and the queue and the waiting set live in Redis.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backends.bootstrap import Backends, embedded_if_needed, open_backends
+from backends.log import configure_logging
+from backends.runs import Counters
+from backends.settings import Settings
+from ops.inspector import Inspector, JobCounter
+from ops.ledger import LedgerComparison, fetch
+from ops.lost import LostJobs
+from ops.progress import Progress, RejectedRow, Sample
+from ops.report import ResultsCsv, write_rejected, write_report
+from ops.run_folder import RunFolder, RunOptions
+from ops.session import in_sandbox, with_sandbox_keys
+from ops.supervisor import Supervisor
+from platforms.catalogue import SAMPLE, Catalogue
+from producers.intake import read
+from producers.rows import Rejection
+from producers.submit import Intake, Submitter
+from schemas.errors import Refused
+from schemas.state import Verdict
+from schemas.summary import CaseCounts, JobCounts, LedgerCheck, Summary
+from simulator.sandbox import write_sandbox
+from simulator.server import listen
+from workers.app import credentials_of
+
+_TICK_S = 1.0
+_LEFTOVERS_S = 60.0
+_REJECTED_KEPT_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How a run ended."""
+
+    summary: Summary
+    rejected: int
+    open_jobs: int
+    dead: int
+
+
+class Run:
+    """One run from start to end. `watch` is called with each new picture of its progress."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        *,
+        watch: Callable[[Progress, list[Sample]], None],
+        stop: threading.Event,
+        data_dir: Path | None = None,
+    ) -> None:
+        self._options, self._watch, self._stop, self._data_dir = options, watch, stop, data_dir
+        self._samples: list[Sample] = []
+        self._rejected: list[Rejection] = []
+        self._intake = Intake()
+        self._intake_done = threading.Event()
+        self._intake_error: BaseException | None = None
+        self._started = time.monotonic()
+        self._started_at = datetime.now(UTC)
+
+    def execute(self) -> RunEnd:
+        """Do all of it. Raises RenewalError; KeyboardInterrupt when `stop` was set before the end."""
+        options = self._options
+        settings = Settings.load()
+        if self._data_dir is not None:
+            settings = settings.model_copy(update={"data_dir": self._data_dir})
+        catalogue = Catalogue.load(options.catalogue or settings.catalogue or SAMPLE)
+        if options.platforms:
+            catalogue = catalogue.select(list(options.platforms))
+        if options.file != "-" and not Path(options.file).is_file():
+            # Before anything is started: intake says more, this says it sooner.
+            next(iter(read(Path(options.file), encoding=options.encoding, known_platforms=catalogue)), None)
+        with contextlib.ExitStack() as stack:
+            settings = with_sandbox_keys(settings) if options.sandbox else settings
+            settings, inherited = stack.enter_context(embedded_if_needed(settings))
+            settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
+            folder = stack.enter_context(RunFolder(settings.data_dir, options))
+            # A file of its own: on the terminal is the live view, and what people must know is among its events.
+            configure_logging(stack.enter_context((folder.path / "run.log").open("a", encoding="utf-8", buffering=1)))
+            stack.callback(configure_logging)
+            if options.sandbox:
+                settings = in_sandbox(settings)
+            backends = open_backends(settings)
+            stack.callback(backends.close)
+            backends.broker.declare()
+            supervisor = stack.enter_context(Supervisor(settings, logs=folder.path / "logs", inherited=inherited))
+            world = ""
+            if options.sandbox:
+                self._await_leftovers(backends)
+                sock = stack.enter_context(contextlib.closing(listen("127.0.0.1", 0)))
+                catalogue = self._start_world(supervisor, catalogue, folder=folder, sock=sock)
+                world = f"http://127.0.0.1:{sock.getsockname()[1]}"
+            else:
+                credentials_of(catalogue)
+            supervisor.settings = settings.model_copy(update={"catalogue": catalogue.folder.resolve()})
+            self._start_missing(supervisor, backends)
+            return self._through(backends, catalogue, supervisor, folder=folder, world=world)
+
+    # -- starting --------------------------------------------------------------------------------------------------
+
+    def _await_leftovers(self, backends: Backends) -> None:
+        """Let the processes of a sandbox run that was killed end first: they call a world that is gone."""
+        until = time.monotonic() + _LEFTOVERS_S
+        while backends.heartbeats.alive():
+            if self._stop.wait(_TICK_S):
+                raise KeyboardInterrupt
+            if time.monotonic() > until:
+                raise Refused("another sandbox run is going on here; wait for it, or set another RENEWAL_DATA_DIR")
+
+    def _start_world(
+        self, supervisor: Supervisor, catalogue: Catalogue, *, folder: RunFolder, sock: socket.socket
+    ) -> Catalogue:
+        """Start the simulator on a socket that we keep, so that it can end and start again on the same port."""
+        base_url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        derived = write_sandbox(catalogue, folder.path / "catalogue", base_url=base_url)
+        supervisor.start(
+            "simulate",
+            "--catalogue", str(derived.folder),
+            "--descriptor", str(sock.fileno()),
+            "--seed", str(self._options.seed),
+            "--faults", self._options.faults,
+            "--ledger", str(folder.path / "ledger"),
+            descriptors=(sock.fileno(),),
+        )  # fmt: skip
+        return derived
+
+    def _start_missing(self, supervisor: Supervisor, backends: Backends) -> None:
+        """Start the roles that nobody fills; a pipeline's own workers are used where they run."""
+        alive = {beat.role for beat in backends.heartbeats.alive()}
+        for role, count in (("recorder", 1), ("scheduler", 1), ("worker", self._options.workers)):
+            if role not in alive and not supervisor.has(role):
+                supervisor.start(role, count=count)
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def _through(
+        self, backends: Backends, catalogue: Catalogue, supervisor: Supervisor, *, folder: RunFolder, world: str
+    ) -> RunEnd:
+        inspector = Inspector(backends, catalogue)
+        since = inspector.platform_counters()
+        backends.runs.begin(folder.run, file=Path(self._options.file).name, now=backends.clock.now())
+        threading.Thread(target=self._submit, args=(backends, catalogue, folder.run), daemon=True).start()
+        last = self._wait(backends, inspector, supervisor, folder=folder, since=since)
+        supervisor.events.append("stopping")
+        open_jobs = inspector.open_jobs([folder.run, *self._intake.other_runs])
+        supervisor.stop_work()
+        end = self._report(inspector, last, folder=folder, world=world, open_jobs=open_jobs)
+        if not open_jobs:
+            folder.finish()
+        return end
+
+    def _submit(self, backends: Backends, catalogue: Catalogue, run: str) -> None:
+        options = self._options
+        operator = f"sandbox-{run[:8]}" if options.sandbox else backends.settings.operator
+        try:
+            rows = read(
+                "-" if options.file == "-" else Path(options.file), encoding=options.encoding, known_platforms=catalogue
+            )
+            self._intake = Submitter(backends, catalogue, operator=operator).submit(
+                rows, run=run, on_rejected=self._keep, on_progress=self._note, stop=self._stop
+            )
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+            self._intake_error = error
+        finally:
+            self._intake_done.set()
+
+    def _note(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def _keep(self, rejection: Rejection) -> None:
+        if len(self._rejected) < _REJECTED_KEPT_MAX:
+            self._rejected.append(rejection)
+
+    def _wait(
+        self,
+        backends: Backends,
+        inspector: Inspector,
+        supervisor: Supervisor,
+        *,
+        folder: RunFolder,
+        since: dict[str, Counters],
+    ) -> Progress:
+        """Watch until every job has left the dispatcher's hands."""
+        lost = LostJobs(backends, inspector.catalogue)
+        while True:
+            supervisor.check()
+            self._start_missing(supervisor, backends)
+            done = self._intake_done.is_set()
+            if self._intake_error is not None:
+                raise self._intake_error
+            progress = self._look(inspector, supervisor, folder=folder, since=since)
+            self._samples.append(progress.sample())
+            self._watch(progress, self._samples)
+            runs = [folder.run, *self._intake.other_runs]
+            if done and not inspector.open_jobs(runs):
+                return progress
+            if again := lost.look(progress, runs=runs):
+                supervisor.events.append(f"nothing moved: {again} batches sent again from the status store")
+            if self._stop.wait(_TICK_S):
+                raise KeyboardInterrupt
+            if self._options.max_seconds and progress.at_s > self._options.max_seconds:
+                self._stop.set()
+                self._intake_done.wait()
+                return progress
+
+    def _look(
+        self, inspector: Inspector, supervisor: Supervisor, *, folder: RunFolder, since: dict[str, Counters]
+    ) -> Progress:
+        return inspector.progress(
+            folder.run,
+            at_s=time.monotonic() - self._started,
+            since=since,
+            intake_done=self._intake_done.is_set(),
+            rejected=self._intake.rejected,
+            duplicate=self._intake.duplicate,
+            events=tuple(supervisor.events),
+        )
+
+    # -- reporting -------------------------------------------------------------------------------------------------
+
+    def _report(self, inspector: Inspector, last: Progress, *, folder: RunFolder, world: str, open_jobs: int) -> RunEnd:
+        target = self._options.report or folder.path / "report"
+        target.mkdir(parents=True, exist_ok=True)
+        comparison = LedgerComparison(fetch(world)) if world else None
+        jobs, verdicts = JobCounter(), dict.fromkeys(last.verdicts, 0)
+        with ResultsCsv(target / "results.csv") as results:
+            for case in inspector.run_cases(folder.run):
+                records = [(platform, case.record(platform)) for platform in case.platforms]
+                results.write_case(reference=case.reference, number=case.mask, case=case.id, jobs=records)
+                verdicts[case.verdict] = verdicts.get(case.verdict, 0) + 1
+                for platform, record in records:
+                    jobs.add(record)
+                    if comparison:
+                        comparison.add(case.id, platform, record)
+            findings = results.findings
+        rejected = [RejectedRow(r.line, r.field, r.problem, r.value) for r in self._rejected]
+        write_rejected(target / "rejected.csv", rejected)
+        ledger = comparison.result() if comparison else None
+        summary = self._summary(last, jobs.counts, verdicts=verdicts, target=target, run=folder.run, ledger=ledger)
+        write_report(
+            target,
+            summary=summary,
+            progress=last,
+            samples=self._samples,
+            rejected=rejected,
+            started_at=self._started_at,
+            finished_at=datetime.now(UTC),
+            command=f"renewal run {Path(self._options.file).name}" + (" --sandbox" if world else ""),
+            sandbox=bool(world),
+            findings=findings,
+        )
+        return RunEnd(summary=summary, rejected=self._intake.rejected, open_jobs=open_jobs, dead=last.dead)
+
+    def _summary(
+        self,
+        last: Progress,
+        jobs: JobCounts,
+        *,
+        verdicts: dict[Verdict, int],
+        target: Path,
+        run: str,
+        ledger: LedgerCheck | None,
+    ) -> Summary:
+        names = ("report.html", "report.json", "results.csv", "rejected.csv")
+        return Summary(
+            run=run,
+            cases=CaseCounts(
+                accepted=last.cases_accepted, rejected=self._intake.rejected, duplicate=self._intake.duplicate
+            ),
+            jobs=jobs,
+            verdicts={verdict: n for verdict, n in verdicts.items() if n},
+            attempts=last.attempts,
+            calls=last.calls,
+            duration_s=round(last.at_s, 3),
+            jobs_per_s=round((last.settled - self._samples[0].settled) / last.at_s, 1) if last.at_s else 0.0,
+            files={name: str(target / name) for name in names},
+            ledger=ledger,
+        )
