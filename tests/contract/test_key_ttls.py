@@ -1,0 +1,121 @@
+"""Whatever a script leaves in Redis has an end, or is declared permanent; and no name in Redis holds a number."""
+
+import inspect
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from backends.bootstrap import Backends
+from backends.connect import text
+from backends.keys import ADMISSION_TTL_S, PERMANENT, SEEN_TTL_S, Keys
+from backends.waiting import Why
+from schemas.batch import Basis, Batch, Job, seal_context
+from schemas.case import Case
+from schemas.ids import new_id
+from schemas.outcome import Fault, Reason, Refusal
+from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
+from schemas.state import State
+from tests.fixtures_valkey import NOON
+
+NUMBER = "+8613912345678"
+CUTOFF = "2026-11-01T00:00:00+08:00"
+TYPES = {"String": b"string", "Hash": b"hash", "Set": b"set", "Sorted set": b"zset", "List": b"list"}
+
+
+@pytest.fixture
+def busy(backends: Backends) -> Backends:
+    """Backends after a little of everything has happened once."""
+    run, case = new_id(), new_id()
+    backends.runs.begin(run, file="numbers.csv", now=NOON)
+    accepted = Case(
+        id=case, number=NUMBER, token=backends.vault.token(NUMBER), line=2, cutoff_at=CUTOFF,
+        basis=Basis.PLANNED_RELEASE, cycle="2026-11-01", reference=f"row of {NUMBER}", platforms=("alpha", "beta"),
+    )  # fmt: skip
+    backends.store.accept(run, [accepted, replace(accepted, id=new_id(), line=3, reference="")], now=NOON)
+    backends.store.mark_queued([case])
+    backends.runs.note_intake(run, rejected=1, duplicate=0)
+    answers: list[tuple[State, Reason | None]] = [
+        (State.UNBOUND, None), (State.REFUSED, Refusal.OTHER), (State.DEAD, Fault.TIMEOUT), (State.ACCEPTED, None),
+    ]  # fmt: skip
+    for known, platform, answer in [(case, "alpha", a) for a in answers] + [(case, "beta", answers[2])]:
+        backends.store.apply(event(run, known, platform, answer=answer))
+    backends.store.apply(event(run, new_id(), "alpha", answer=answers[0]))
+    backends.store.bury_message("{", why="not JSON", queue="bulk", now=NOON)
+    backends.admission.ask("alpha", calls=2, calls_per_s=1, in_flight=4, hold_s=1, holder=new_id())
+    backends.heartbeats.beat("worker", facts={})
+    wait(backends, run, case)
+    return backends
+
+
+def event(run: str, case: str, platform: str, *, answer: tuple[State, Reason | None]) -> ResultEvent:
+    """One result about one job."""
+    data = AttemptData(
+        batch=new_id(), run=run, platform=platform, attempt=1, started_at=NOON, ended_at=NOON, worker="w", calls=1,
+        latencies=(1,) + (0,) * len(LATENCY_BOUNDS_MS),
+        jobs=(JobResult(case=case, state=answer[0], reason=answer[1], reference="R"),),
+    )  # fmt: skip
+    return ResultEvent(id=new_id(), time=NOON, subject=platform, data=data)
+
+
+def wait(backends: Backends, run: str, case: str) -> None:
+    """Let two batches wait, lease both, and finish none."""
+    for platform in ("alpha", "beta"):
+        batch = Batch(
+            id=new_id(), run=run, platform=platform, deadline=NOON + timedelta(days=1),
+            jobs=(Job(case=case, cutoff_at=CUTOFF, basis=Basis.PLANNED_RELEASE),),
+            sealed=backends.vault.seal_numbers([NUMBER], context=seal_context([case])),
+        )  # fmt: skip
+        backends.waiting.put(batch, due=NOON, why=Why.LIMIT)
+    assert 2 == len(backends.waiting.lease(NOON, at_most=5).batches)
+
+
+def names(backends: Backends) -> list[str]:
+    """Return every key of the namespace."""
+    return sorted(map(text, backends.redis.scan_iter(match=f"{backends.settings.namespace}*")))
+
+
+def family(key: str) -> str:
+    """Return the family of a key, as `PERMANENT` names it."""
+    return key.split(":")[1]
+
+
+def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
+    """A key that nobody thought of would fill the store, a little every night."""
+    redis: Any = busy.redis
+    endless = [key for key in names(busy) if redis.ttl(key) == -1]
+    assert [] == [key for key in endless if family(key) not in PERMANENT]
+    assert [] == [key for key in names(busy) if family(key) in PERMANENT and key not in endless]
+
+
+def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
+    """What is not made here would not be looked at above."""
+    assert PERMANENT | {"seen", "rate", "slots"} == {family(key) for key in names(busy)}
+
+
+def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
+    """Who reads `keys.py` knows which command to use."""
+    redis: Any = busy.redis
+    documented = {name.replace("_", "-"): (inspect.getdoc(member) or "") for name, member in vars(Keys).items()}
+    assert [] == [key for key in names(busy) if redis.type(key) != TYPES[documented[family(key)].partition(":")[0]]]
+
+
+def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
+    """An event is recognised for three days; an idle limiter is forgotten after ten minutes."""
+    redis: Any = busy.redis
+    ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S}
+    for key in names(busy):
+        if family(key) in ends:
+            assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)
+
+
+def test_no_name_and_no_field_holds_a_number(busy: Backends) -> None:
+    """Names come up in logs, in slow-command lists and on screens (rule 8)."""
+    redis: Any = busy.redis
+    found = names(busy)
+    for key in names(busy):
+        if redis.type(key) == b"hash":
+            found += map(text, redis.hkeys(key))
+    assert [] == [name for name in found if re.search(r"(?<!\d)1[3-9]\d{9}(?!\d)", name)]
