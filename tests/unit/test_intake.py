@@ -390,7 +390,9 @@ def test_an_unknown_encoding_is_refused_with_the_known_ones(encoding: str) -> No
     assert "; use one of utf-8, gb18030, utf-16" in message
 
 
-@pytest.mark.parametrize(("start", "said"), [(gzip.compress(b"x", mtime=0), "gzip data"), (b"PK\x03\x04zip", "Excel file")])
+@pytest.mark.parametrize(
+    ("start", "said"), [(gzip.compress(b"x", mtime=0), "gzip data"), (b"PK\x03\x04zip", "Excel file")]
+)
 def test_a_packed_file_is_recognised(start: bytes, said: str) -> None:
     """The message says what to do instead of complaining about bytes."""
     assert said in stopped(start)[1]
