@@ -11,7 +11,11 @@ from backends.admission import Admission
 from backends.broker import Broker
 from backends.clock import Clock, SystemClock
 from backends.connect import connect
+from backends.custody import Custody
+from backends.dead import DeadLetters
+from backends.dispatch import Dispatch
 from backends.embedded import EmbeddedValkey
+from backends.gates import Gates
 from backends.heartbeat import Heartbeats
 from backends.keys import Keys
 from backends.runs import Runs
@@ -34,7 +38,11 @@ class Backends:
     store: StatusStore
     runs: Runs
     admission: Admission
+    gates: Gates
     waiting: WaitingSet
+    custody: Custody
+    dispatch: Dispatch
+    dead: DeadLetters
     heartbeats: Heartbeats
     clock: Clock
 
@@ -51,18 +59,25 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
     vault = load_vault(settings)
     redis = connect(settings.redis_url)
     keys = Keys(settings.namespace)
+    clock = clock or SystemClock()
+    broker = Broker(settings.broker_url or settings.redis_url, keys)
+    custody = Custody(redis, keys)
     return Backends(
         settings=settings,
         redis=redis,
         keys=keys,
         vault=vault,
-        broker=Broker(settings.broker_url or settings.redis_url, keys),
+        broker=broker,
         store=StatusStore(redis, keys, vault),
         runs=Runs(redis, keys),
         admission=Admission(redis, keys),
+        gates=Gates(redis, keys),
         waiting=WaitingSet(redis, keys),
+        custody=custody,
+        dispatch=Dispatch(broker, custody, clock),
+        dead=DeadLetters(redis, keys),
         heartbeats=Heartbeats(redis, keys),
-        clock=clock or SystemClock(),
+        clock=clock,
     )
 
 

@@ -24,14 +24,15 @@ from schemas.result import ResultEvent
 TASK = "renewal.attempt"
 # Longer than a worker may hold a message: the longest attempt, twice over (one prefetched behind one running).
 VISIBILITY_TIMEOUT_S = 600
+# A recorder holds an event until its next write, which is milliseconds away.
+RESULTS_VISIBILITY_TIMEOUT_S = 60
 _DELIVERIES_MAX = 20
 _FLUSH_MESSAGES = 100
 # The rest of a task message, protocol 2: no keyword arguments, and nothing that follows the task.
 _NO_CALLBACKS = b'],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+_REDIS_TRANSPORT = "backends.claiming:Transport"
 _REDIS_OPTIONS: dict[str, Any] = {
-    "visibility_timeout": VISIBILITY_TIMEOUT_S,
     "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 1,
     "unacked_restore_limit": 100,
     "priority_steps": [0],
     "queue_order_strategy": "round_robin",
@@ -63,15 +64,32 @@ class Broker:
             arguments = {"x-queue-type": "quorum", "x-delivery-limit": _DELIVERIES_MAX}
         return Queue(name, Exchange(""), routing_key=name, durable=True, queue_arguments=arguments)
 
+    def _options(self, group: str, *, visibility_timeout_s: float) -> dict[str, Any]:
+        """Return what kombu is told; each group of consumers looks only after what itself left behind."""
+        if not self.on_redis:
+            return dict(_AMQP_OPTIONS)
+        return _REDIS_OPTIONS | {
+            "visibility_timeout": visibility_timeout_s,
+            "unacked_key": self._keys.unacked(group),
+            "unacked_index_key": self._keys.unacked_index(group),
+            "unreadable_key": self._keys.unreadable,
+            "rest_key": self._keys.rest,
+        }
+
     @property
-    def transport_options(self) -> dict[str, Any]:
-        """What kombu is told about this broker."""
-        return dict(_REDIS_OPTIONS if self.on_redis else _AMQP_OPTIONS)
+    def _transport(self) -> dict[str, Any]:
+        """How a connection is made: by which transport, and over TLS or not."""
+        # Kombu would take both from the scheme, and would then not check the server's certificate.
+        secure = {"ssl": {"ssl_cert_reqs": "required"}} if self.url.startswith("rediss:") else {}
+        return {"transport": _REDIS_TRANSPORT, **secure} if self.on_redis else {}
 
     def _celery(self) -> Celery:
         app = Celery("renewal", broker=self.url, set_as_current=False)
+        transport = self._transport
         app.conf.update(
-            broker_transport_options=self.transport_options,
+            broker_transport=transport.get("transport"),
+            broker_use_ssl=transport.get("ssl", False),
+            broker_transport_options=self._options("jobs", visibility_timeout_s=VISIBILITY_TIMEOUT_S),
             task_queues=list(self.queues.values()),
             task_default_queue=self.queues[Lane.BULK].name,
             task_default_exchange="",
@@ -88,8 +106,9 @@ class Broker:
         return app
 
     def connect(self) -> Connection:
-        """Open a connection of the caller's own. Raises BackendUnavailable."""
-        connection = Connection(self.url, transport_options=self.transport_options)
+        """Open a connection of the caller's own, as a consumer of results has it. Raises BackendUnavailable."""
+        options = self._options("results", visibility_timeout_s=RESULTS_VISIBILITY_TIMEOUT_S)
+        connection = Connection(self.url, transport_options=options, **self._transport)
         with _reachable(self.url):
             connection.ensure_connection(max_retries=1, interval_start=1, timeout=4)
         return connection

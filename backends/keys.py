@@ -9,13 +9,16 @@ from typing import Final
 SEEN_TTL_S: Final = 3 * 86400
 # A platform's limiter needs no memory beyond its slowest call; an idle one leaves nothing behind.
 ADMISSION_TTL_S: Final = 600
+# Long enough for an enquiry about a job that needed more than one attempt.
+TRAIL_TTL_S: Final = 30 * 86400
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
     {
         "case", "jobs", "details", "token", "reference", "wanted",
-        "run", "run-cases", "runs", "platform", "dead", "disputes", "orphans", "poison",
-        "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats",
+        "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
+        "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats", "gate",
+        "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
     }
 )  # fmt: skip
 
@@ -82,6 +85,29 @@ class Keys:
         return f"{self.namespace}:dead"
 
     @property
+    def dead_groups(self) -> str:
+        """Hash: platform and reason code, as `<platform>:<code>` → how many dead letters; permanent."""
+        return f"{self.namespace}:dead-groups"
+
+    @property
+    def dead_at_prefix(self) -> str:
+        """What `record.lua` puts before `<platform>:<code>`."""
+        return f"{self.namespace}:dead-at:"
+
+    def dead_at(self, platform: str, code: int) -> str:
+        """Sorted set: job ids of one platform's dead letters of one reason by time, milliseconds; permanent."""
+        return f"{self.dead_at_prefix}{platform}:{code}"
+
+    @property
+    def trail_prefix(self) -> str:
+        """What `record.lua` puts before a job id."""
+        return f"{self.namespace}:trail:"
+
+    def trail(self, job: str) -> str:
+        """List: JSON of each attempt of a job that is or was not plain, oldest first; TTL TRAIL_TTL_S."""
+        return f"{self.trail_prefix}{job}"
+
+    @property
     def disputes(self) -> str:
         """List: JSON of every final answer that contradicts the recorded one; permanent."""
         return f"{self.namespace}:disputes"
@@ -120,6 +146,31 @@ class Keys:
         """String: counter from which each lease of the waiting set takes its number; permanent."""
         return f"{self.namespace}:fence"
 
+    @property
+    def custody(self) -> str:
+        """Sorted set: batches that a queue or a worker holds, by when to look after them, milliseconds; permanent."""
+        return f"{self.namespace}:custody"
+
+    @property
+    def custody_batches(self) -> str:
+        """Hash: batch id → JSON of the batch in custody; permanent."""
+        return f"{self.namespace}:custody-batches"
+
+    @property
+    def custody_notes(self) -> str:
+        """Hash: batch id → phase, since, starts, redrives and holder, see `backends.custody`; permanent."""
+        return f"{self.namespace}:custody-notes"
+
+    @property
+    def custody_lanes(self) -> str:
+        """Hash: lane → when the newest batch that has been begun was queued, milliseconds; permanent."""
+        return f"{self.namespace}:custody-lanes"
+
+    @property
+    def redriven(self) -> str:
+        """String: how many batches have been sent again because they made no progress; permanent."""
+        return f"{self.namespace}:redriven"
+
     def rate(self, platform: str) -> str:
         """String: when the next call may come (GCRA), microseconds; TTL ADMISSION_TTL_S."""
         return f"{self.namespace}:rate:{platform}"
@@ -127,6 +178,10 @@ class Keys:
     def slots(self, platform: str) -> str:
         """Sorted set: leased in-flight slots by the end of their lease, milliseconds; TTL ADMISSION_TTL_S."""
         return f"{self.namespace}:slots:{platform}"
+
+    def gate(self, platform: str) -> str:
+        """Hash: state of one platform's gate, see `lua/gate.lua`; permanent."""
+        return f"{self.namespace}:gate:{platform}"
 
     @property
     def heartbeats(self) -> str:
@@ -141,3 +196,21 @@ class Keys:
     def results_queue(self) -> str:
         """Broker queue of result events (on Redis a list, drained by recorders)."""
         return f"{self.namespace}.results"
+
+    def unacked(self, group: str) -> str:
+        """Hash of the broker: delivery tag → message that a consumer of the group, `jobs` or `results`, holds."""
+        return f"{self.namespace}:unacked:{group}"
+
+    def unacked_index(self, group: str) -> str:
+        """Sorted set of the broker: delivery tags by when the message was taken, seconds."""
+        return f"{self.namespace}:unacked-index:{group}"
+
+    @property
+    def unreadable(self) -> str:
+        """List of the broker: what was found in a queue and is no message, whole."""
+        return f"{self.namespace}:unreadable"
+
+    @property
+    def rest(self) -> str:
+        """List of the broker that nobody fills: an idle consumer blocks on it for a moment."""
+        return f"{self.namespace}:rest"

@@ -3,11 +3,34 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 
 from schemas.number import mask_text
+
+# Every event that we log, and when. The list is closed: a test holds the source to it, so that what searches the logs
+# can count on their names.
+EVENTS: Final = {
+    "attempt.ended": "an attempt is over; `end` says how: called, not_now, copy, nothing_left",
+    "attempt.postponed": "our own Redis or broker is away; the batch comes again",
+    "attempt.crashed": "a fault of this program; the batch is buried",
+    "batch.buried": "the jobs of a batch that no worker can finish became dead letters",
+    "batch.redriven": "a batch showed no progress and was sent again",
+    "message.poison": "a message that can never be read is kept as it came",
+    "answer.invented": "an answer names items that were never sent",
+    "gate.changed": "a platform was suspended, left in peace, probed or resumed",
+    "job.disputed": "a final answer contradicts the recorded one",
+    "job.orphaned": "a result for a case that is not known here",
+    "action.taken": "a person changed something",
+    "replay.stopped": "a mass replay has stopped by itself",
+    "recorder.reconnecting": "the recorder has lost Redis or its broker",
+    "scheduler.waiting": "the scheduler has lost Redis or its broker",
+    "broker.restored": "messages of a consumer that is gone are back on their queue",
+    "broker.not_restored": "a consumer that closes could not give messages back; they come after the visibility timeout",
+    "process.ended": "a process ended by itself and is started again",
+    "process.killed": "a process did not end when asked to",
+}
 
 
 def configure_logging(stream: TextIO | None = None) -> None:

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     queue_high_water: Annotated[
         int, Field(ge=10, le=1_000_000, description="batches in a lane at which producers stop and wait")
     ] = 2000
+    failpoint: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z_]+\.[a-z_]+(:[1-9][0-9]{0,5})?$", description="for tests: the step at which to die"),
+    ] = None
 
     @field_validator("redis_url", "broker_url")
     @classmethod

@@ -13,7 +13,7 @@ import orjson
 from redis import Redis
 
 from backends.connect import patiently, text
-from backends.keys import SEEN_TTL_S, Keys
+from backends.keys import SEEN_TTL_S, TRAIL_TTL_S, Keys
 from backends.scripts import script
 from backends.vault import Vault
 from schemas.case import Case
@@ -27,6 +27,7 @@ from schemas.state import STATES, Holder, State, Verdict, verdict
 _ROLL_UP = b"#"
 _PAGE = 500
 _CASE_FIELDS = 8
+_TRAIL_MAX = 50
 _SETTLING = {Holder.NOBODY, Holder.PERSON}
 
 
@@ -48,6 +49,7 @@ class Applied:
     disputed: int = 0
     orphaned: int = 0
     duplicate: bool = False
+    cases: tuple[str, ...] = ()  # those that changed, where the change was asked for by `only_from`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class CaseView:
     cycle: str
     reference: str
     accepted_s: int
+    queued: bool  # every batch of it has reached the broker once
     platforms: tuple[str, ...]
     verdict: Verdict
     records: dict[str, JobRecord]
@@ -134,26 +137,37 @@ class StatusStore:
 
     def apply(self, event: ResultEvent, *, pipe: Any = None) -> Applied | None:
         """Apply one event atomically; again it changes nothing. On a pipeline the answer comes with `applied`."""
-        data = event.data
+        answer = self._apply(event, counters=_counters(event), pipe=pipe)
+        return None if pipe is not None else applied(answer)
+
+    def decide(self, event: ResultEvent, *, only_from: frozenset[State]) -> Applied:
+        """Apply what a person decided, job by job only where its state is still one of `only_from`.
+
+        It is no attempt: nothing is counted but the change of state, and the batch's custody goes on.
+        """
+        return applied(patiently(lambda: self._apply(event, counters=[], only_from=only_from)))
+
+    def _apply(
+        self, event: ResultEvent, *, counters: list[Any], pipe: Any = None, only_from: frozenset[State] = frozenset()
+    ) -> Any:
+        data, keys_of = event.data, self._keys
         keys = [
-            self._keys.seen(event.id),
-            self._keys.platform(data.platform),
-            self._keys.dead,
-            self._keys.disputes,
-            self._keys.orphans,
-        ]
-        counters = _counters(event)
+            keys_of.seen(event.id), keys_of.platform(data.platform), keys_of.dead, keys_of.disputes, keys_of.orphans,
+            keys_of.custody, keys_of.custody_batches, keys_of.custody_notes, keys_of.dead_groups,
+        ]  # fmt: skip
+        codes = "".join(f",{STATES[state].code}" for state in only_from)
         args: list[Any] = [
-            self._keys.run_prefix, data.run, data.platform, SEEN_TTL_S, event.id, data.attempt, data.generation,
-            int(data.started_at.timestamp()), int(data.ended_at.timestamp()), len(counters) // 2, *counters,
+            keys_of.run_prefix, data.run, data.platform, SEEN_TTL_S, event.id, data.attempt, data.generation,
+            int(data.started_at.timestamp()), int(data.ended_at.timestamp()), "" if only_from else data.batch,
+            keys_of.dead_at_prefix, keys_of.trail_prefix, TRAIL_TTL_S, _trail_head(event),
+            f"{codes}," if codes else "", len(counters) // 2, *counters,
         ]  # fmt: skip
         jobs_key, details_key = self._keys.jobs, self._keys.details
         for job in data.jobs:
             keys += [jobs_key(job.case), details_key(job.case)]
             reason = REASON_CODES[job.reason] if job.reason else 0
             args += [job.case, STATES[job.state].code, reason, _detail(job, event)]
-        answer = self._record(keys=keys, args=args, client=pipe)
-        return None if pipe is not None else applied(answer)
+        return self._record(keys=keys, args=args, client=pipe)
 
     def pipeline(self) -> Any:
         """Open a pipeline for several `apply` calls in one round trip."""
@@ -220,6 +234,7 @@ class StatusStore:
             cycle=info[b"cycle"].decode(),
             reference=info[b"reference"].decode(),
             accepted_s=int(info[b"accepted"]),
+            queued=b"unqueued" not in info,
             platforms=self._platforms_of(info[b"wanted"].decode()),
             verdict=verdict(open_jobs=open_jobs, exceptions=exceptions),
             records={platform.decode(): JobRecord.unpack(packed) for platform, packed in jobs.items()},
@@ -252,12 +267,18 @@ class StatusStore:
         return self._vault.open(case.sealed, context=_case_context(case.id)).decode()
 
 
-def applied(answer: list[int]) -> Applied:
+def applied(answer: list[Any]) -> Applied:
     """Read what `record.lua` returned."""
     if answer[0] < 0:
         return Applied(duplicate=True)
-    changed, unchanged, disputed, orphaned = answer
-    return Applied(changed=changed, unchanged=unchanged, disputed=disputed, orphaned=orphaned)
+    changed, unchanged, disputed, orphaned, *cases = answer
+    return Applied(
+        changed=changed,
+        unchanged=unchanged,
+        disputed=disputed,
+        orphaned=orphaned,
+        cases=tuple(map(text, cases)),
+    )
 
 
 def epoch(seconds: int) -> datetime:
@@ -267,6 +288,20 @@ def epoch(seconds: int) -> datetime:
 
 def _case_context(case: str) -> bytes:
     return f"renewal/case/{case}".encode()
+
+
+def _trail_head(event: ResultEvent) -> bytes:
+    """Return what a trail says of an attempt, as the inside of a JSON object."""
+    data = event.data
+    facts = {
+        "at": data.started_at.isoformat(),
+        "ms": int((data.ended_at - data.started_at).total_seconds() * 1000),
+        "attempt": data.attempt,
+        "generation": data.generation,
+        "batch": data.batch,
+        "worker": data.worker,
+    }
+    return orjson.dumps(facts)[1:-1]
 
 
 def _counters(event: ResultEvent) -> list[Any]:
@@ -292,6 +327,8 @@ def _detail(job: JobResult, event: ResultEvent) -> bytes | str:
         facts["reference"] = job.reference
     if job.detail:
         facts["detail"] = job.detail
+    if job.http_status:
+        facts["http_status"] = job.http_status
     if job.state is State.WAITING and event.data.retry_at:
         facts["due"] = event.data.retry_at.isoformat()
     return orjson.dumps(facts)
@@ -306,7 +343,7 @@ def _states_for_lua() -> str:
     )
     names = (State.QUEUED, State.WAITING, State.DEAD)
     codes = ",".join(str(STATES[name].code) for name in names)
-    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\n"
+    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

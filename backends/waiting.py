@@ -1,5 +1,6 @@
 """The waiting set: batches that are not due yet. Nobody's slot is held meanwhile (rule 6)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -7,10 +8,11 @@ from enum import StrEnum
 import orjson
 from redis import Redis
 
-from backends.connect import patiently
+from backends.connect import patiently, text
 from backends.keys import Keys
 from backends.scripts import script
 from schemas.batch import Batch
+from schemas.errors import ContractError
 
 LEASE_S = 30
 
@@ -18,16 +20,45 @@ LEASE_S = 30
 class Why(StrEnum):
     """Why a batch waits."""
 
-    RETRY = "retry"
-    LIMIT = "limit"
+    RETRY = "retry"  # an attempt failed, and another is planned
+    LIMIT = "limit"  # the platform's rate or its calls in flight are used up
+    PAUSED = "paused"  # a person has paused the platform
+    SUSPENDED = "suspended"  # the connection to the platform is wrong; it is probed
+    BREAKER = "breaker"  # the platform fails; it is left in peace for a while
+    WINDOW = "window"  # the platform's maintenance
+    SPLIT = "split"  # a half of a batch that the platform rejected whole
+    REPLAY = "replay"  # a person sent the dead letter again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiter:
+    """One batch that waits, and why."""
+
+    batch: Batch
+    why: Why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """What stands in the waiting set and is no batch."""
+
+    id: str
+    body: str
+    problem: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """Batches taken out under one lease, as published bodies by batch id."""
+    """Batches held under one lease; `unreadable` is to be kept elsewhere and finished with them."""
 
     fence: int
-    batches: tuple[Batch, ...]
+    waiters: tuple[Waiter, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """The batches alone."""
+        return tuple(waiter.batch for waiter in self.waiters)
 
 
 class WaitingSet:
@@ -56,19 +87,42 @@ class WaitingSet:
             ],
             args=[_ms(now), LEASE_S * 1000, at_most],
         )
-        batches = tuple(Batch.parse(orjson.loads(body)["batch"]) for body in found[1::2])
-        return Leased(fence=fence, batches=batches)
+        waiters: list[Waiter] = []
+        unreadable: list[Unreadable] = []
+        for ident, body in zip(found[::2], found[1::2], strict=True):
+            try:
+                waiters.append(read_waiter(body or b""))
+            except ContractError as error:
+                unreadable.append(Unreadable(id=text(ident), body=text(body or b""), problem=str(error)))
+        return Leased(fence=fence, waiters=tuple(waiters), unreadable=tuple(unreadable))
 
     def finish(self, leased: Leased) -> int:
         """Forget what was published, unless the lease has passed to somebody else. Returns how many."""
         keys = [self._keys.waiting, self._keys.waiting_batches, self._keys.waiting_leases]
         keys += [self._keys.waiting_at(batch.platform) for batch in leased.batches]
-        args: list[str | int] = [leased.fence, *(batch.id for batch in leased.batches)]
+        # Of what cannot be read nobody knows the platform: its entry there is only counted, and ends when it is read.
+        keys += [self._keys.waiting_at("unknown") for _ in leased.unreadable]
+        args: list[str | int] = [leased.fence, *(b.id for b in leased.batches), *(u.id for u in leased.unreadable)]
         return int(patiently(lambda: self._finish(keys=keys, args=args)))
+
+    def bodies(self) -> Iterator[bytes]:
+        """Yield the JSON of every batch that waits, as `put` wrote it; in no order."""
+        for _, body in self._client.hscan_iter(self._keys.waiting_batches, count=100):
+            yield body
 
     def count(self) -> int:
         """How many batches wait."""
         return int(self._client.zcard(self._keys.waiting))
+
+
+def read_waiter(body: bytes) -> Waiter:
+    """Read a body of the waiting set. Raises ContractError."""
+    try:
+        content = orjson.loads(body)
+        why, batch = Why(content["why"]), content["batch"]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise ContractError("waiting batch: expected a JSON object with why and batch") from None
+    return Waiter(batch=Batch.parse(batch), why=why)
 
 
 def _ms(instant: datetime) -> int:

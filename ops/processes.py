@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from backends import failpoint
 from backends.bootstrap import Backends, open_backends
 from backends.heartbeat import Heartbeats, process_name
 from backends.log import configure_logging
@@ -41,9 +42,9 @@ def run_scheduler() -> None:
     from workers.scheduler import Scheduler
 
     stop = stop_on_signals()
-    with _opened() as (backends, _):
+    with _opened() as (backends, catalogue):
         backends.broker.declare()
-        Scheduler(backends, stop).run()
+        Scheduler(backends, catalogue, stop).run()
 
 
 def run_simulate(
@@ -87,6 +88,7 @@ def check_health(role: str) -> None:
 def _opened() -> Iterator[tuple[Backends, Catalogue]]:
     settings = Settings.load()
     configure_logging()
+    failpoint.arm(settings.failpoint or "")
     catalogue = Catalogue.load(settings.catalogue or SAMPLE)
     with contextlib.closing(open_backends(settings)) as backends:
         yield backends, catalogue

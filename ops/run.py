@@ -19,7 +19,6 @@ from backends.runs import Counters
 from backends.settings import Settings
 from ops.inspector import Inspector, JobCounter
 from ops.ledger import LedgerComparison, fetch
-from ops.lost import LostJobs
 from ops.progress import Progress, RejectedRow, Sample
 from ops.report import ResultsCsv, write_rejected, write_report
 from ops.run_folder import RunFolder, RunOptions
@@ -194,7 +193,6 @@ class Run:
         since: dict[str, Counters],
     ) -> Progress:
         """Watch until every job has left the dispatcher's hands."""
-        lost = LostJobs(backends, inspector.catalogue)
         while True:
             supervisor.check()
             self._start_missing(supervisor, backends)
@@ -207,8 +205,6 @@ class Run:
             runs = [folder.run, *self._intake.other_runs]
             if done and not inspector.open_jobs(runs):
                 return progress
-            if again := lost.look(progress, runs=runs):
-                supervisor.events.append(f"nothing moved: {again} batches sent again from the status store")
             if self._stop.wait(_TICK_S):
                 raise KeyboardInterrupt
             if self._options.max_seconds and progress.at_s > self._options.max_seconds:

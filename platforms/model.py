@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from schemas.ids import PlatformKey
+from platforms.maintenance import Maintenance
 from schemas.outcome import Outcome, Refusal
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
@@ -97,6 +98,7 @@ class Platform(_Strict):
     limits: Limits = Limits()
     retry: Retry = Retry()
     sla: Sla = Sla()
+    maintenance: Annotated[tuple[Maintenance, ...], Field(max_length=20)] = ()
     outcomes: Annotated[dict[Code, Outcome | Refused], Field(min_length=1, max_length=200)] = CANONICAL_OUTCOMES
 
     @field_validator("endpoint")

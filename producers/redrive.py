@@ -1,13 +1,14 @@
-"""Re-drive: batches for jobs that the status store still holds and the broker has lost.
+"""Re-drive from the status store: batches for jobs that are open and in nobody's hands.
 
-The broker is not the only record. A message can vanish when a process dies between two commands of the broker's
-client; the case still knows its sealed number and what is open. Sent once more, a job that was not lost after all is
-recognised: by its record before the call, by its idempotency key at the platform.
+The last net (rule 1): custody sends again what a broker lost; this sends what custody has never had or has lost itself.
+Sent once more, a job that was not lost after all is recognised: by its record before the call, by its idempotency key
+at the platform.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import islice
 
 from backends.bootstrap import Backends
 from backends.store import CaseView
@@ -16,48 +17,49 @@ from schemas.batch import Basis, Batch, Job, root_batch_id, seal_context
 from schemas.ids import derive
 from schemas.state import DISPATCHER_STATES
 
-_CASES_AT_ONCE = 1000
+_JOBS_AT_ONCE = 20_000
 
 
-def redrive(backends: Backends, catalogue: Catalogue, *, runs: Iterable[str]) -> int:
-    """Publish every job of these runs that the dispatcher still holds. Returns how many batches that were.
+def redrive(backends: Backends, catalogue: Catalogue, *, jobs: Iterable[tuple[str, str]]) -> int:
+    """Send those of these jobs (case, platform) that are still open. Returns how many batches that were.
 
-    Raises BackendUnavailable.
+    Jobs of platforms that the catalogue lacks stay as they are. Raises BackendUnavailable.
     """
-    published = 0
-    for run in runs:
-        chunk: list[CaseView] = []
-        for case in backends.store.cases(backends.runs.cases(run)):
-            if any(case.record(platform).state in DISPATCHER_STATES for platform in case.platforms):
-                chunk.append(case)
-            if len(chunk) == _CASES_AT_ONCE:
-                published += backends.broker.publish_batches(_batches(backends, catalogue, run=run, cases=chunk))
-                chunk = []
-        published += backends.broker.publish_batches(_batches(backends, catalogue, run=run, cases=chunk))
-    return published
+    sent, rest = 0, iter(jobs)
+    while part := list(islice(rest, _JOBS_AT_ONCE)):
+        wanted: dict[str, list[str]] = defaultdict(list)
+        for case, platform in part:
+            wanted[case].append(platform)
+        cases = list(backends.store.cases(wanted))
+        sent += backends.dispatch.send(_batches(backends, catalogue, cases=cases, wanted=wanted))
+        backends.store.mark_queued(case.id for case in cases if not case.queued)
+    return sent
 
 
-def _batches(backends: Backends, catalogue: Catalogue, *, run: str, cases: list[CaseView]) -> Iterator[Batch]:
-    """Yield the open jobs of these cases; those that ask for the same attempt at the same platform travel together."""
+def _batches(
+    backends: Backends, catalogue: Catalogue, *, cases: list[CaseView], wanted: dict[str, list[str]]
+) -> Iterator[Batch]:
+    """Yield the open ones of these jobs; those that ask for the same attempt at the same platform travel together."""
     numbers = {case.id: backends.store.open_number(case) for case in cases}
-    together: dict[tuple[str, int, int], list[CaseView]] = defaultdict(list)
+    together: dict[tuple[str, str, int, int], list[CaseView]] = defaultdict(list)
     for case in cases:
-        for platform in case.platforms:
+        for platform in wanted[case.id]:
             record = case.record(platform)
             if record.state in DISPATCHER_STATES and platform in catalogue:
-                together[platform, record.generation, record.attempts + 1].append(case)
-    for (key, generation, attempt), wanted in together.items():
-        platform_entry = catalogue.get(key)
-        for start in range(0, len(wanted), platform_entry.jobs_per_batch):
-            part = wanted[start : start + platform_entry.jobs_per_batch]
+                together[platform, case.run, record.generation, record.attempts + 1].append(case)
+    for (key, run, generation, attempt), found in together.items():
+        entry = catalogue.get(key)
+        for start in range(0, len(found), entry.jobs_per_batch):
+            part = found[start : start + entry.jobs_per_batch]
             ids = tuple(case.id for case in part)
             yield Batch(
-                id=derive("redrive", root_batch_id(platform=key, cases=list(ids)), str(attempt)),
+                id=derive("redrive", root_batch_id(platform=key, cases=list(ids)), str(generation), str(attempt)),
                 run=run,
                 platform=key,
                 attempt=attempt,
+                first_attempt=attempt,
                 generation=generation,
-                deadline=backends.clock.now() + timedelta(seconds=platform_entry.retry.total_s),
+                deadline=backends.clock.now() + timedelta(seconds=entry.retry.total_s),
                 jobs=tuple(Job(case=case.id, cutoff_at=case.cutoff_at, basis=Basis(case.basis)) for case in part),
                 sealed=backends.vault.seal_numbers([numbers[ident] for ident in ids], context=seal_context(ids)),
             )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from threading import Event
 
 from backends.bootstrap import Backends
+from backends.failpoint import reach
 from backends.store import Known
 from platforms.catalogue import Catalogue
 from platforms.model import Platform
@@ -100,7 +101,9 @@ class Submitter:
             return
         now = self._backends.clock.now()
         for owner, unqueued in self._record(run, chunk, intake).items():
-            intake.batches += self._backends.broker.publish_batches(self._batches(owner, unqueued, now=now))
+            reach("submit.accepted")
+            intake.batches += self._backends.dispatch.send(self._batches(owner, unqueued, now=now))
+            reach("submit.published")
             self._backends.store.mark_queued(case.id for case in unqueued)
         on_progress(intake)
 

@@ -41,7 +41,8 @@ class Batch(Message):
     """1…n jobs that travel together; the sealed blob holds their numbers in the same order.
 
     `attempt` is the number of the attempt that this message asks for, from 1. A batch that was not admitted keeps
-    it; a retry has the next. `generation` rises with each replay by a person.
+    it; a retry has the next. `generation` rises with each replay by a person; attempt numbers go on, and
+    `first_attempt` is the one with which this generation began.
     """
 
     called: ClassVar[str] = "batch"
@@ -52,6 +53,7 @@ class Batch(Message):
     platform: PlatformKey
     lane: Lane = Lane.BULK
     attempt: Annotated[int, Field(ge=1, le=ATTEMPT_MAX)] = 1
+    first_attempt: Annotated[int, Field(ge=1, le=ATTEMPT_MAX)] = 1
     generation: Annotated[int, Field(ge=0, le=255)] = 0
     deadline: AwareDatetime
     jobs: Annotated[tuple[Job, ...], Field(min_length=1, max_length=JOBS_MAX)]

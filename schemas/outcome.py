@@ -58,6 +58,9 @@ class Hold(StrEnum):
 
     UNKNOWN_CODE = "unknown_code"
     DEADLINE = "deadline"
+    POISON = "poison"  # no worker could finish the batch that carried it
+    DISCARDED = "discarded"  # a person gave the dead letter up
+    STOPPED = "stopped"  # a person stopped its retries
 
 
 Reason = Refusal | Fault | Hold

@@ -29,17 +29,21 @@ class JobResult(BaseModel):
     reason: Reason | None = None
     reference: Annotated[str, StringConstraints(max_length=DETAIL_CHARS_MAX)] | None = None
     detail: Annotated[str, StringConstraints(max_length=DETAIL_CHARS_MAX)] | None = None
+    http_status: Annotated[int, Field(ge=100, le=999)] | None = None
 
 
 class AttemptData(BaseModel):
-    """One attempt at one batch."""
+    """One attempt at one batch. `attempt` is the number of attempts that its jobs have spent, this one included.
+
+    A call that failed for its platform's fault, or for another job's, spends none: the jobs wait with the number they had.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch: BatchId
     run: BatchId
     platform: PlatformKey
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: Annotated[int, Field(ge=0)]
     generation: Annotated[int, Field(ge=0, le=255)] = 0
     started_at: AwareDatetime
     ended_at: AwareDatetime

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -10,6 +10,7 @@ import orjson
 from platforms.model import Platform
 from schemas.ids import derive, job_id
 from schemas.outcome import Outcome
+from simulator.behaviour import Behaviour, concerns, delay_s, fault_of, left_out_every, refusal, spoiled
 from simulator.gate import Gate, Headers
 from simulator.ledger import Ledger
 from simulator.meter import Meter
@@ -29,7 +30,6 @@ from simulator.world import Answer, World
 BODY_BYTES_MAX: Final = 1024 * 1024
 # A dripped answer is padded to this length, so that no patience of a client lasts to its end.
 _DRIP_BYTES_MIN: Final = 400
-_LEFT_OUT_EVERY: Final = 10
 _WITH_REFERENCE: Final = frozenset({Outcome.UNBOUND, Outcome.REFUSED})
 
 
@@ -44,7 +44,10 @@ class Call:
 
 
 class Desk:
-    """Serves one platform. Whatever goes wrong on the wire, a job is decided once and has at most one effect."""
+    """Serves one platform. Whatever goes wrong on the wire, a job is decided once and has at most one effect.
+
+    `behaviour` stands above the scenario while it is set.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Desk:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.meter = Meter()
+        self.behaviour: Behaviour | None = None
         self._platform = platform
         self._world = world
         self._fortune = fortune
@@ -86,8 +90,12 @@ class Desk:
             return Reply(payload=problem_response(rejected.status, rejected.problem), meter=self.meter)
         self.meter.items += len(items)
         fate = self._fortune.fate(key, failed_before=self._failed.get(key, 0))
+        if self.behaviour is not None and concerns(self.behaviour, ((item["id"], item["case"]) for item in items)):
+            self.meter.faults[self.behaviour.kind] += 1
+            self._failed[key] = self._failed.get(key, 0) + 1
+            return self._misbehave(self.behaviour, items, fate=fate, now_s=now_s)
         if fate.fault is not None:
-            self.meter.faults[fate.fault] += 1
+            self.meter.faults[fate.fault.value] += 1
             self._failed[key] = self._failed.get(key, 0) + 1
             if fate.fault.before_effect:
                 return self._fail(fate.fault, fate=fate, now_s=now_s)
@@ -107,6 +115,18 @@ class Desk:
         if not call.headers.get(b"content-type", b"").startswith(b"application/json"):
             raise Rejected(415, "Content-Type: expected application/json")
 
+    def _misbehave(self, behaviour: Behaviour, items: list[Item], *, fate: Fate, now_s: float) -> Reply:
+        """Return the reply of a call that met what was ordered."""
+        turned_away = refusal(behaviour, now_s=now_s, as_date=_as_date(fate))
+        if turned_away is not None:
+            return Reply(payload=turned_away, delay_s=fate.latency_s, meter=self.meter)
+        fault = fault_of(behaviour)
+        fate = replace(fate, fault=fault, left_out_every=left_out_every(behaviour) or fate.left_out_every)
+        if fault is not None:
+            return self._fail(fault, fate=fate, now_s=now_s) if fault.before_effect else self._serve(items, fate=fate)
+        payload = response(200, spoiled(behaviour, self._body(items, fate=fate, heard=True)))
+        return Reply(payload=payload, delay_s=max(fate.latency_s, delay_s(behaviour)), meter=self.meter)
+
     def _fail(self, fault: Fault, *, fate: Fate, now_s: float) -> Reply:
         """Return the reply of a call that did nothing."""
         if fault is Fault.RESET:
@@ -114,7 +134,7 @@ class Desk:
         if fault is Fault.UNAVAILABLE:
             payload = problem_response(503, "try again later")
         elif fault is Fault.TOO_MANY:
-            payload = too_many_response(now_s=now_s, as_date=bool(fate.dice & 0x100))
+            payload = too_many_response(now_s=now_s, as_date=_as_date(fate))
         else:
             payload = page_response(500 if fault is Fault.SERVER_ERROR else 200)
         return Reply(payload=payload, delay_s=fate.latency_s, meter=self.meter)
@@ -123,10 +143,7 @@ class Desk:
         """Decide every item and return the reply, hurt by the faults that come after the effect."""
         fault = fate.fault
         heard = fault is not Fault.LOST_ANSWER and fault is not Fault.SLOW_DRIP
-        if self._platform.protocol == "json":
-            body = orjson.dumps(self._said(items[0], told=heard))
-        else:
-            body = orjson.dumps({"results": self._results(items, fate=fate, heard=heard)})
+        body = self._body(items, fate=fate, heard=heard)
         if fault is Fault.LOST_ANSWER:
             return Reply(manner=Manner.RESET, delay_s=fate.latency_s, meter=self.meter)
         if fault is Fault.SLOW_DRIP:
@@ -137,9 +154,14 @@ class Desk:
             payload, manner = response(200, body), Manner.WHOLE
         return Reply(payload=payload, manner=manner, delay_s=fate.latency_s, meter=self.meter)
 
+    def _body(self, items: list[Item], *, fate: Fate, heard: bool) -> bytes:
+        if self._platform.protocol == "json":
+            return orjson.dumps(self._said(items[0], told=heard))
+        return orjson.dumps({"results": self._results(items, fate=fate, heard=heard)})
+
     def _results(self, items: list[Item], *, fate: Fate, heard: bool) -> list[dict[str, str]]:
         results = []
-        left_out = _left_out(len(items), dice=fate.dice) if fate.fault is Fault.LEFT_OUT else ()
+        left_out = _left_out(len(items), fate) if fate.fault is Fault.LEFT_OUT else ()
         for position, item in enumerate(items):
             told = heard and position not in left_out
             said = self._said(item, told=told)
@@ -190,7 +212,11 @@ def _phrase(answer: Answer) -> dict[str, str]:
     return {"code": answer.code} if answer.reason is None else {"code": answer.code, "reason": answer.reason.value}
 
 
-def _left_out(count: int, *, dice: int) -> range:
-    """Return the positions that the answer forgets: at least one, about every tenth."""
-    step = min(count, _LEFT_OUT_EVERY)
-    return range(dice % step, count, step)
+def _as_date(fate: Fate) -> bool:
+    return bool(fate.dice & 0x100)
+
+
+def _left_out(count: int, fate: Fate) -> range:
+    """Return the positions that the answer forgets: at least one, about every tenth or as ordered."""
+    step = min(count, fate.left_out_every)
+    return range(fate.dice % step, count, step)

@@ -3,8 +3,6 @@
 from collections import Counter, deque
 from typing import Final
 
-from simulator.scenario import Fault
-
 _WINDOW_S: Final = 1.0
 
 
@@ -19,12 +17,17 @@ class Meter:
         self.in_flight = 0
         self.in_flight_max = 0
         self.requests_per_s_max = 0
-        self.faults: Counter[Fault] = Counter()
+        self.first_s: float | None = None
+        self.last_s: float | None = None
+        # By name, for a fault comes from the scenario or from a behaviour that was ordered.
+        self.faults: Counter[str] = Counter()
         self._recent: deque[float] = deque()
 
     def enter(self, now_s: float) -> None:
         """Count a call that has come in whole."""
         self.requests += 1
+        self.first_s = now_s if self.first_s is None else self.first_s
+        self.last_s = now_s
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
         recent = self._recent
@@ -47,5 +50,7 @@ class Meter:
             "in_flight": self.in_flight,
             "in_flight_max": self.in_flight_max,
             "requests_per_s_max": self.requests_per_s_max,
-            "faults": {fault.value: count for fault, count in self.faults.items()},
+            "first_s": self.first_s,
+            "last_s": self.last_s,
+            "faults": dict(self.faults),
         }

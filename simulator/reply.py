@@ -70,9 +70,9 @@ def page_response(status: int) -> bytes:
     return response(status, _PAGE % (phrase, phrase), content_type=HTML)
 
 
-def too_many_response(*, now_s: float, as_date: bool) -> bytes:
-    """Return a 429 that asks for a second of rest, as an HTTP-date or as delta-seconds."""
-    after = formatdate(ceil(now_s + _RETRY_AFTER_S), usegmt=True) if as_date else str(_RETRY_AFTER_S)
+def too_many_response(*, now_s: float, as_date: bool, after_s: int = _RETRY_AFTER_S) -> bytes:
+    """Return a 429 that asks for `after_s` of rest, as an HTTP-date or as delta-seconds."""
+    after = formatdate(ceil(now_s + after_s), usegmt=True) if as_date else str(after_s)
     return problem_response(429, "too many requests", headers=b"Retry-After: %s\r\n" % after.encode())
 
 

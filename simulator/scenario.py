@@ -64,6 +64,7 @@ class Fate:
     fault: Fault | None
     latency_s: float
     dice: int
+    left_out_every: int = 10
 
 
 class Fortune:

@@ -1,7 +1,8 @@
-"""Every platform of a catalogue on one port, with two doors to look behind the scenes.
+"""Every platform of a catalogue on one port, with doors to look behind the scenes and one to stir them.
 
 `POST /<platform key>/…` is that platform's endpoint. `GET /_ledger[?platform=key]` tells what it really did,
-`GET /_stats` what was counted, `GET /_health` that it is up.
+`GET /_stats` what was counted, `GET /_health` that it is up. `POST /_control` makes a platform misbehave (see
+`simulator.behaviour`), `GET /_control` tells which do.
 """
 
 import asyncio
@@ -21,12 +22,14 @@ import uvloop
 from platforms.catalogue import Catalogue
 from platforms.model import Platform
 from schemas.errors import BackendUnavailable
+from simulator.behaviour import EVERY_PLATFORM, read_order
 from simulator.connection import Connection
 from simulator.desk import Call, Desk, answers_of
 from simulator.gate import gate_of
 from simulator.ledger import Ledger
 from simulator.reply import Reply, json_response, problem_response, stream_head
-from simulator.scenario import Fault, Fortune, Scenario
+from simulator.request import Rejected
+from simulator.scenario import Fortune, Scenario
 from simulator.world import World
 
 FLUSH_INTERVAL_S: Final = 0.2
@@ -71,27 +74,34 @@ class Simulator:
         desk = self._desks.get(name)
         if desk is not None:
             return desk.handle(call)
+        if name == b"_control" and call.method == b"POST":
+            return self._obey(call.body)
         if call.method != b"GET":
             return Reply(payload=problem_response(404, "no such platform"))
+        return self._page(name, query)
+
+    def _page(self, name: bytes, query: bytes) -> Reply:
+        if name == b"_control":
+            return self._misbehaving()
         if name == b"_health":
             return Reply(payload=json_response(200, {"status": "ok", "platforms": len(self._desks), **self._about}))
         if name == b"_stats":
             return Reply(payload=json_response(200, self.stats()))
         if name == b"_ledger":
             return self._ledger_reply(parse_qs(query.decode("latin-1")).get("platform", [None])[0])
-        return Reply(payload=problem_response(404, "no such page; there are _health, _stats and _ledger"))
+        return Reply(payload=problem_response(404, "no such page; there are _health, _stats, _ledger and _control"))
 
     def stats(self) -> dict[str, object]:
         """Return the counts of all platforms together, and of each that was called."""
         meters = {key.decode(): desk.meter for key, desk in self._desks.items() if desk.meter.requests}
-        faults: Counter[Fault] = Counter()
+        faults: Counter[str] = Counter()
         for meter in meters.values():
             faults += meter.faults
         return {
             **self._about,
             "uptime_s": round(time.monotonic() - self._started_s, 3),
             **{name: sum(getattr(meter, name) for meter in meters.values()) for name in _SUMMED},
-            "faults": {fault.value: count for fault, count in faults.items()},
+            "faults": dict(faults),
             "jobs": len(self.ledger),
             "effects": self.ledger.effects,
             "repeat_pairs": self.ledger.repeat_pairs,
@@ -99,6 +109,27 @@ class Simulator:
                 key: {**meter.summary(), "effects": self.ledger.books[key].effects} for key, meter in meters.items()
             },
         }
+
+    def _obey(self, body: bytes) -> Reply:
+        """Let platforms misbehave, or no longer, from the next call on."""
+        try:
+            order = read_order(body)
+        except Rejected as rejected:
+            return Reply(payload=problem_response(rejected.status, rejected.problem))
+        chosen = [desk for key, desk in self._desks.items() if order.platform in {EVERY_PLATFORM, key.decode()}]
+        if not chosen:
+            return Reply(payload=problem_response(404, "no such platform"))
+        for desk in chosen:
+            desk.behaviour = order.behaviour
+        return self._misbehaving()
+
+    def _misbehaving(self) -> Reply:
+        shown = {
+            key.decode(): desk.behaviour.model_dump(mode="json")
+            for key, desk in self._desks.items()
+            if desk.behaviour is not None
+        }
+        return Reply(payload=json_response(200, {"platforms": shown}))
 
     def _ledger_reply(self, platform: str | None) -> Reply:
         if platform is not None and platform not in self.ledger.books:

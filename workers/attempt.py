@@ -4,61 +4,55 @@ Failures by stage. Before the call: ours; the batch comes again and no attempt i
 makes an answer or a fault of it. After the call: ours, but the call has happened, so only the publishing is repeated.
 """
 
+import contextlib
+import math
 import time
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from random import Random
+from threading import Lock
+from typing import Any
 
 import structlog
 import tenacity
 
-from backends.admission import HORIZON_S, NotNow, Permit
+from backends.admission import HORIZON_S, GateChange, NotNow, Permit, Report, Stop
 from backends.bootstrap import Backends
+from backends.custody import Note
+from backends.failpoint import reach
 from backends.heartbeat import process_name
 from backends.waiting import Why
 from platforms.catalogue import Catalogue
+from platforms.maintenance import next_window
 from platforms.model import Platform
 from schemas.batch import Batch, Job, seal_context
 from schemas.errors import BackendUnavailable, ContractError
 from schemas.ids import new_id
-from schemas.outcome import Fault, Reason
-from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
-from schemas.state import STATES, State
-from workers.connector import Answered, Failed, build_calls, interpret
-from workers.retry import Bury, RetryIn, RetryPolicy
-from workers.transport import Answer, Transport
+from schemas.result import ResultEvent
+from schemas.state import STATES
+from workers.connector import build_calls
+from workers.judgement import Judgement
+from workers.transport import Transport
 
 # No attempt holds its worker's slot longer, whatever the platform does; far below the broker's visibility timeout.
 HOLD_S_MAX = 120.0
+# From the end of the calls to the published result; a worker that needs longer is taken for dead.
+_PUBLISH_S = 10.0
 _PUBLISH_TRIES = 12
+# Jobs that meet an ill platform come back this soon; admission then says how long it is to be left in peace.
+_PLATFORM_S = 2.0
+# Retries of bulk platforms come due on a common beat, so that small ones travel together.
+_BEAT_S = 2
+_WHY = {
+    Stop.RATE: Why.LIMIT,
+    Stop.IN_FLIGHT: Why.LIMIT,
+    Stop.PAUSED: Why.PAUSED,
+    Stop.SUSPENDED: Why.SUSPENDED,
+    Stop.BREAKER: Why.BREAKER,
+    Stop.WINDOW: Why.WINDOW,
+}
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What the calls of one attempt brought, while it runs."""
-
-    calls: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    latencies: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_MS) + 1))
-
-    def add(self, answer: Answer) -> None:
-        self.calls += 1
-        self.statuses[str(answer.status or answer.fault)] += 1
-        self.latencies[bisect_left(LATENCY_BOUNDS_MS, answer.latency_s * 1000)] += 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decided:
-    """What becomes of each job that was sent, and of those that were not."""
-
-    results: tuple[JobResult, ...]
-    retry_in_s: float
-    unsent: frozenset[str]
 
 
 class Attempt:
@@ -76,35 +70,80 @@ class Attempt:
     ) -> None:
         self._backends, self._catalogue, self._pause = backends, catalogue, pause
         self._transport, self._credentials, self._rng = transport, credentials, rng
+        self._lock, self._running, self._batches = Lock(), Counter[str](), 0
+
+    def doing(self) -> dict[str, Any]:
+        """Return what this process does now, for its sign of life."""
+        with self._lock:
+            platforms = [platform for platform, _ in self._running.most_common(5)]
+            return {"running": self._running.total(), "platforms": platforms, "batches": self._batches}
 
     def run(self, body: dict[str, object]) -> ResultEvent | None:
-        """Deliver one message of the jobs queue. Returns the published event, or None if nothing was called.
+        """Deliver one message of the jobs queue. Returns the first published event, or None if nothing was called.
 
         Raises BackendUnavailable when Redis or the broker stays away: then the message must come again. Raises
         ContractError for a message that can never be read.
         """
         batch = Batch.parse(body)
         platform = self._platform(batch)
+        with self._noted(batch.platform):
+            calls = 1 if platform.protocol == "bulk-json" else len(batch.jobs)
+            now = self._backends.clock.now()
+            lease_s = HORIZON_S + _hold_s(platform, calls) + _PUBLISH_S
+            note = self._backends.custody.begin(batch, holder=_holder(), lease_s=lease_s, now=now)
+            if note is None:
+                log.info("attempt.ended", **_who(batch), end="copy")
+                return None
+            reach("attempt.begun")
+            try:
+                return self._run(platform, batch, note=note)
+            except BackendUnavailable:
+                # The message comes again at once: it must not be taken for a copy then.
+                with contextlib.suppress(BackendUnavailable):
+                    self._backends.custody.put_back(batch.id, note, now=self._backends.clock.now())
+                raise
+
+    def _run(self, platform: Platform, batch: Batch, *, note: Note) -> ResultEvent | None:
         numbers = dict(zip((job.case for job in batch.jobs), self._open(batch), strict=True))
         jobs = self._still_open(batch)
-        if not jobs:
-            return None
-        permit = self._admit(platform, batch, jobs, numbers=numbers)
+        permit = self._admit(platform, batch, jobs, numbers=numbers) if jobs else None
         if permit is None:
+            self._backends.custody.end(batch.id)
+            if not jobs:
+                log.info("attempt.ended", **_who(batch), end="nothing_left")
             return None
+        reach("attempt.admitted")
         sent = jobs if platform.protocol == "bulk-json" else jobs[: permit.calls]
-        try:
-            event, decided = self._deliver(platform, batch, sent, numbers=numbers, permit=permit)
-        finally:
-            self._backends.admission.give_back(permit)
+        started_at = self._backends.clock.now()
+        judged = self._deliver(platform, batch, sent, numbers=numbers, permit=permit)
+        reach("attempt.called")
         # First what must wait, then the event, then the broker's acknowledgement: a crash between any two of them
         # repeats an attempt, and none of them loses a job.
-        self._defer(batch, jobs[len(sent) :], numbers, permit=permit)
-        self._defer(batch, [job for job in sent if job.case in decided.unsent], numbers, permit=permit)
-        self._retry(batch, decided, numbers, event=event)
-        if event is not None:
-            self._publish(event)
-        return event
+        unsent = [job for job in sent if job.case in judged.unsent]
+        self._defer(batch, [*jobs[len(sent) :], *unsent], numbers, permit=permit)
+        reach("attempt.deferred")
+        self._wait_again(platform, batch, judged, numbers)
+        reach("attempt.waiting_put")
+        ended_at = self._backends.clock.now()
+        events = tuple(judged.events(started_at=started_at, ended_at=ended_at, worker=process_name()))
+        self._publish(batch, events, note=note)
+        reach("attempt.published")
+        took_ms = int((ended_at - started_at).total_seconds() * 1000)
+        log.info("attempt.ended", **_who(batch), **_found(judged), end="called", ms=took_ms, starts=note.starts,
+                 probe=permit.probe, deferred=len(jobs) - len(sent) + len(unsent), events=[event.id for event in events])  # fmt: skip
+        return events[0] if events else None
+
+    @contextlib.contextmanager
+    def _noted(self, platform: str) -> Iterator[None]:
+        with self._lock:
+            self._running[platform] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[platform] -= 1
+                self._running += Counter()  # drops what is at zero
+                self._batches += 1
 
     # -- before the call -------------------------------------------------------------------------------------------
 
@@ -139,128 +178,104 @@ class Attempt:
             in_flight=platform.limits.in_flight,
             hold_s=_hold_s(platform, calls),
             holder=new_id(),
+            window=next_window(platform.maintenance, self._backends.clock.now()),
         )
         if isinstance(answer, Permit):
             return answer
-        self._wait(batch, jobs, numbers, label="limit", attempt=batch.attempt, delay_s=_spread(answer, self._rng))
+        why = _WHY[answer.why]
+        due = self._wait(batch, jobs, numbers, why=why, attempt=batch.attempt, delay_s=_spread(answer, self._rng))
+        log.info("attempt.ended", **_who(batch), end="not_now", why=why, due=due.isoformat())
         return None
 
     # -- the call --------------------------------------------------------------------------------------------------
 
     def _deliver(
         self, platform: Platform, batch: Batch, jobs: Sequence[Job], *, numbers: dict[str, str], permit: Permit
-    ) -> tuple[ResultEvent | None, _Decided]:
-        sent = batch.model_copy(update={"jobs": tuple(jobs)})
-        self._pause(permit.first_after_s)  # below a second: the permit was given for then
-        started_at = self._backends.clock.now()
-        calls = build_calls(
-            platform,
-            sent,
-            [numbers[job.case] for job in jobs],
-            credentials=self._credentials(platform),
-            now=started_at,
-        )
-        answers = self._transport.send(
-            calls,
-            in_flight=permit.in_flight,
-            deadline_s=_hold_s(platform, len(calls)),
-            interval_s=permit.interval_s,
-        )
-        tally = _Tally()
-        decided = self._decide(platform, sent, answers, tally=tally)
-        if not decided.results:
-            return None, decided
-        return self._event(sent, decided, tally, started_at=started_at), decided
-
-    def _decide(self, platform: Platform, batch: Batch, answers: Iterable[Answer], *, tally: _Tally) -> _Decided:
-        policy = RetryPolicy.of(platform)
-        results: list[JobResult] = []
-        unsent: set[str] = set()
-        retry_in_s = 0.0
-        case_of = {batch.key_of(job): job.case for job in batch.jobs}
-        for answer in answers:
-            if not answer.sent:
-                unsent.update(case_of[key] for key in answer.call.keys)
-                continue
-            tally.add(answer)
-            now = self._backends.clock.now()
-            interpretation = interpret(platform, answer, now=now)
-            if interpretation.invented:
-                log.warning("answer.invented", platform=platform.key, batch=batch.id, items=interpretation.invented)
-            for key, said in interpretation.results.items():
-                case = case_of[key]
-                if isinstance(said, Answered):
-                    results.append(_answered(case, said))
-                    continue
-                tally.faults[said.fault.value] += 1
-                decision = policy.decide(
-                    said.fault,
-                    attempt=batch.attempt,
-                    retry_after_s=said.retry_after_s,
-                    now=now,
-                    deadline=batch.deadline,
-                    rng=self._rng,
-                )
-                results.append(_failed(case, said, decision))
-                if isinstance(decision, RetryIn):
-                    retry_in_s = max(retry_in_s, decision.delay_s)
-        return _Decided(results=tuple(results), retry_in_s=retry_in_s, unsent=frozenset(unsent))
-
-    def _event(self, batch: Batch, decided: _Decided, tally: _Tally, *, started_at: datetime) -> ResultEvent:
-        ended_at = self._backends.clock.now()
-        waits = any(result.state is State.WAITING for result in decided.results)
-        data = AttemptData(
-            batch=batch.id,
-            run=batch.run,
-            platform=batch.platform,
-            attempt=batch.attempt,
-            generation=batch.generation,
-            started_at=started_at,
-            ended_at=ended_at,
-            worker=process_name(),
-            calls=tally.calls,
-            http_statuses=dict(tally.statuses),
-            latencies=tuple(tally.latencies),
-            faults=dict(tally.faults),
-            retry_at=ended_at + timedelta(seconds=decided.retry_in_s) if waits else None,
-            jobs=decided.results,
-        )
-        return ResultEvent(id=new_id(), time=ended_at, subject=batch.platform, data=data)
+    ) -> Judgement:
+        judged = Judgement(platform, batch.model_copy(update={"jobs": tuple(jobs)}), permit.probe, self._rng)
+        report = Report()
+        try:
+            self._pause(permit.first_after_s)  # below a second: the permit was given for then
+            calls = build_calls(
+                platform,
+                judged.batch,
+                [numbers[job.case] for job in jobs],
+                credentials=self._credentials(platform),
+                now=self._backends.clock.now(),
+            )
+            answers = self._transport.send(
+                calls,
+                in_flight=permit.in_flight,
+                deadline_s=_hold_s(platform, len(calls)),
+                interval_s=permit.interval_s,
+            )
+            for answer in answers:
+                judged.add(answer, now=self._backends.clock.now())
+            report = judged.report()
+        finally:
+            change = self._backends.admission.settle(permit, report)
+        if change is not None:
+            _tell(change)
+        if judged.invented:
+            log.warning("answer.invented", platform=platform.key, batch=batch.id, items=judged.invented)
+        return judged
 
     # -- after the call --------------------------------------------------------------------------------------------
 
-    def _retry(self, batch: Batch, decided: _Decided, numbers: dict[str, str], *, event: ResultEvent | None) -> None:
-        again = {result.case for result in decided.results if result.state is State.WAITING}
-        if event is None or not again:
-            return
-        jobs = [job for job in batch.jobs if job.case in again]
-        self._wait(batch, jobs, numbers, label="retry", attempt=batch.attempt + 1, delay_s=decided.retry_in_s)
+    def _wait_again(self, platform: Platform, batch: Batch, judged: Judgement, numbers: dict[str, str]) -> None:
+        """Let those wait that are to be tried again, each kind in a batch of its own."""
+        for kind, cases in judged.again.items():
+            jobs = [job for job in judged.batch.jobs if job.case in cases]
+            if not jobs:
+                continue
+            if kind == "retry":
+                beat_s = _BEAT_S if platform.protocol == "bulk-json" else 0
+                self._wait(batch, jobs, numbers, why=Why.RETRY, attempt=batch.attempt + 1, delay_s=judged.retry_in_s,
+                           beat_s=beat_s)  # fmt: skip
+            elif kind == "platform":
+                delay_s = _PLATFORM_S * (1 + self._rng.random())
+                self._wait(batch, jobs, numbers, why=Why.SUSPENDED, attempt=batch.attempt, delay_s=delay_s)
+            else:
+                middle = len(jobs) // 2
+                for half in (jobs[:middle], jobs[middle:]):
+                    self._wait(batch, half, numbers, why=Why.SPLIT, attempt=batch.attempt, delay_s=0)
 
     def _defer(self, batch: Batch, jobs: list[Job], numbers: dict[str, str], *, permit: Permit) -> None:
         """Let those wait that got no leave this time; they spend no attempt."""
         if jobs:
             delay_s = permit.first_after_s + permit.calls * permit.interval_s
-            self._wait(batch, jobs, numbers, label="limit", attempt=batch.attempt, delay_s=delay_s)
+            self._wait(batch, jobs, numbers, why=Why.LIMIT, attempt=batch.attempt, delay_s=delay_s)
 
     def _wait(
-        self, batch: Batch, jobs: Sequence[Job], numbers: dict[str, str], *, label: str, attempt: int, delay_s: float
-    ) -> None:
+        self, batch: Batch, jobs: Sequence[Job], numbers: dict[str, str], *, why: Why, attempt: int, delay_s: float,
+        beat_s: int = 0,
+    ) -> datetime:  # fmt: skip
         cases = tuple(job.case for job in jobs)
         sealed = self._backends.vault.seal_numbers([numbers[case] for case in cases], context=seal_context(cases))
-        child = batch.child(label, jobs=tuple(jobs), sealed=sealed, attempt=attempt)
+        child = batch.child(why, jobs=tuple(jobs), sealed=sealed, attempt=attempt)
         due = self._backends.clock.now() + timedelta(seconds=delay_s)
-        self._backends.waiting.put(child, due=due, why=Why.RETRY if label == "retry" else Why.LIMIT)
+        if beat_s:
+            due = datetime.fromtimestamp(math.ceil(due.timestamp() / beat_s) * beat_s, UTC)
+        self._backends.waiting.put(child, due=due, why=why)
+        return due
 
-    def _publish(self, event: ResultEvent) -> None:
-        """Repeat only the publishing, never the call; the event keeps its id."""
-        for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(BackendUnavailable),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=5),
-            stop=tenacity.stop_after_attempt(_PUBLISH_TRIES),
-            reraise=True,
-        ):
-            with attempt:
-                self._backends.broker.publish_event(event)
+    def _publish(self, batch: Batch, events: Sequence[ResultEvent], *, note: Note) -> None:
+        """Repeat only the publishing, never the call; an event keeps its id."""
+        for event in events:
+            for attempt in tenacity.Retrying(
+                retry=tenacity.retry_if_exception_type(BackendUnavailable),
+                wait=tenacity.wait_exponential(multiplier=0.1, max=5),
+                stop=tenacity.stop_after_attempt(_PUBLISH_TRIES),
+                reraise=True,
+            ):
+                with attempt:
+                    self._backends.broker.publish_event(event)
+        if not events:
+            self._backends.custody.end(batch.id)
+            return
+        # The result is out: whatever happens to this note, the recorder ends the custody.
+        with contextlib.suppress(BackendUnavailable):
+            self._backends.custody.answered(batch.id, note, now=self._backends.clock.now())
 
 
 def _hold_s(platform: Platform, calls: int) -> float:
@@ -279,20 +294,35 @@ def _spread(answer: NotNow, rng: Random) -> float:
     return answer.retry_in_s + 0.2 * rng.random()
 
 
-def _answered(case: str, said: Answered) -> JobResult:
-    return JobResult(
-        case=case,
-        state=State(said.outcome.value),
-        outcome=said.outcome,
-        reason=said.reason,
-        reference=said.reference,
-        detail=said.detail,
+def _holder() -> str:
+    return f"{process_name()}/{new_id()[:8]}"
+
+
+def _who(batch: Batch) -> dict[str, Any]:
+    """Return what ties a log line to its batch, its run and its platform."""
+    return {
+        "batch": batch.id,
+        "run": batch.run,
+        "platform": batch.platform,
+        "lane": batch.lane,
+        "attempt": batch.attempt,
+        "generation": batch.generation,
+        "jobs": len(batch.jobs),
+    }
+
+
+def _found(judged: Judgement) -> dict[str, Any]:
+    states = Counter(result.state for result in (*judged.results, *judged.unspent))
+    return {
+        "calls": judged.calls,
+        "statuses": dict(judged.statuses),
+        "faults": dict(judged.faults),
+        "states": dict(states),
+        "unspent": len(judged.unspent),
+    }
+
+
+def _tell(change: GateChange) -> None:
+    log.warning(
+        "gate.changed", platform=change.platform, before=change.before, after=change.after, reason=change.reason
     )
-
-
-def _failed(case: str, said: Failed, decision: RetryIn | Bury) -> JobResult:
-    reason: Reason | Fault = said.fault
-    if isinstance(decision, Bury):
-        reason = decision.reason
-    state = State.DEAD if isinstance(decision, Bury) else State.WAITING
-    return JobResult(case=case, state=state, reason=reason, detail=said.detail)

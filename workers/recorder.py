@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from backends.bootstrap import Backends
 from backends.broker import Failures
+from backends.failpoint import reach
 from backends.store import applied
 from schemas.errors import BackendUnavailable, ContractError
 from schemas.result import ResultEvent
@@ -86,7 +87,9 @@ class Recorder:
         pipe = self._backends.store.pipeline()
         for _, event in readable:
             self._backends.store.apply(event, pipe=pipe)
-        for (message, event), answer in zip(readable, pipe.execute(), strict=True):
+        answers = pipe.execute()
+        reach("recorder.written")
+        for (message, event), answer in zip(readable, answers, strict=True):
             self._note(event, answer)
             message.ack()
         self._applied += len(readable)

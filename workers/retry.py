@@ -52,7 +52,17 @@ class Bury:
     reason: Reason
 
 
-Decision = RetryIn | Bury
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitPlatform:
+    """The platform is at fault and not the job: it waits until the platform is called again, and spends no attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Something in this call is wrong: its halves go on by themselves, and spend no attempt."""
+
+
+Decision = RetryIn | Bury | AwaitPlatform | Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +88,27 @@ class RetryPolicy:
         fault: Fault,
         *,
         attempt: int,
+        jobs: int,
+        probe: bool,
         retry_after_s: float | None,
         now: datetime,
         deadline: datetime,
         rng: Random,
     ) -> Decision:
-        """Say what follows attempt number `attempt` (from 1), which ended in `fault`.
+        """Say what follows attempt number `attempt` (from 1), which ended in `fault` for all `jobs` of its call.
+
+        `probe` says that the platform was known to be ill when it was called: then nothing that it failed to do tells
+        anything of the job.
 
         A wait never ends after the deadline, and is never shorter than the schedule or the capped Retry-After
         (RFC 9110 10.2.3). Where both cannot be had, the job is buried: a retry that cannot fit is not planned.
         """
-        if BLAME[fault] is Blame.REQUEST or attempt >= self.attempts_max:
+        blame = BLAME[fault]
+        if blame is Blame.CONNECTION or (probe and blame is Blame.MOMENT):
+            return AwaitPlatform()
+        if blame is Blame.REQUEST and jobs > 1:
+            return Split()
+        if blame is Blame.REQUEST or attempt >= self.attempts_max:
             return Bury(reason=fault)
         scheduled_s = self.delays_s[min(attempt, len(self.delays_s)) - 1]
         asked_s = min(retry_after_s or 0.0, self.retry_after_cap_s)

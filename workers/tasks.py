@@ -2,7 +2,6 @@
 
 import time
 
-import orjson
 import structlog
 from celery import Celery
 from celery.exceptions import Reject
@@ -11,6 +10,7 @@ from backends.bootstrap import Backends
 from backends.broker import TASK
 from schemas.errors import BackendUnavailable, ContractError
 from workers.attempt import Attempt
+from workers.burial import bury_message
 
 _PAUSE_S = 1.0
 log = structlog.get_logger()
@@ -22,22 +22,24 @@ def register(app: Celery, attempt: Attempt, backends: Backends) -> None:
     @app.task(name=TASK)
     def deliver(body: dict[str, object]) -> None:
         try:
-            attempt.run(body)
-        except ContractError as error:
-            _bury(backends, body, str(error))
+            _deliver(attempt, backends, body)
         except BackendUnavailable as error:
-            # Before the call, and ours: the batch comes again and has spent nothing. The pause is for our own
-            # backend, so that a message does not circle while it is away.
+            # Ours: the batch comes again and has spent nothing. The pause is for our own backend, so that a message
+            # does not circle while it is away.
             log.warning("attempt.postponed", reason=str(error))
             time.sleep(_PAUSE_S)
             raise Reject(requeue=True) from error
-        except Exception as error:
-            # A fault of this program: kept whole, where a person sees it, instead of lost or repeated for ever.
-            log.exception("attempt.crashed", batch=str(body.get("id")))
-            _bury(backends, body, f"{type(error).__name__} in this program")
 
 
-def _bury(backends: Backends, body: dict[str, object], why: str) -> None:
-    log.error("message.poison", batch=str(body.get("id"))[:40], reason=why)
-    lane = str(body.get("lane", "unknown"))[:40]
-    backends.store.bury_message(orjson.dumps(body).decode(), why=why, queue=lane, now=backends.clock.now())
+def _deliver(attempt: Attempt, backends: Backends, body: dict[str, object]) -> None:
+    """Run the attempt; what can never succeed is buried. Raises BackendUnavailable."""
+    try:
+        attempt.run(body)
+    except ContractError as error:
+        bury_message(backends, body, why=str(error))
+    except BackendUnavailable:
+        raise
+    except Exception as error:
+        # A fault of this program: kept whole, where a person sees it, instead of lost or repeated for ever.
+        log.exception("attempt.crashed", batch=str(body.get("id"))[:40])
+        bury_message(backends, body, why=f"{type(error).__name__} in this program")

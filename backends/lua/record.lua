@@ -1,16 +1,26 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
--- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list
---   · then 2 a job: jobs hash, details hash
+-- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
+--   · 8 custody-notes · 9 dead-groups hash · then 2 a job: jobs hash, details hash
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
---   · 8 started, s · 9 ended, s · 10 number of counters (c) · 2c names and increments, for run and platform alike
---   · then 4 a job: case id, state code, reason code, detail JSON or ''
--- returns: {applied, unchanged, disputed, orphaned}; {-1} if the event was applied before
--- STATES (code → final, clean, rank, plain) is put before this text by backends/store.py.
+--   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
+--   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
+--   be in to be changed, each between commas, or '' · 16 number of counters (c) · 2c names and increments, for run and
+--   platform alike · then 4 a job: case id, state code, reason code, detail JSON or ''
+-- returns: {applied, unchanged, disputed, orphaned, case ids applied where ARGV 15 is given …}; {-1} if the event was
+--   applied before
+-- STATES (code → final, clean, rank, plain) and TRAIL_MAX are put before this text by backends/store.py.
+if ARGV[10] ~= '' then
+  redis.call('ZREM', KEYS[6], ARGV[10])
+  redis.call('HDEL', KEYS[7], ARGV[10])
+  redis.call('HDEL', KEYS[8], ARGV[10])
+end
 if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[4]) then return {-1} end
 local prefix, event_run, platform = ARGV[1], ARGV[2], ARGV[3]
 local attempt, generation = tonumber(ARGV[6]), tonumber(ARGV[7])
 local started, ended = tonumber(ARGV[8]), tonumber(ARGV[9])
-local count = tonumber(ARGV[10])
+local allowed = ARGV[15]
+local count = tonumber(ARGV[16])
+local answer = {0, 0, 0, 0}
 local applied, unchanged, disputed_now, orphaned = 0, 0, 0, 0
 local by_run, by_platform = {}, {}
 
@@ -49,14 +59,42 @@ local function compare(state, gen, tries, reason, new_state, new_gen, new_tries,
   return false, true
 end
 
-local at = 11 + 2 * count
-for i = 6, #KEYS, 2 do
+-- A trail is kept of what is or was not plain: the great rest is answered once and needs none.
+local function note(case, new_state, new_reason, said, known)
+  local trail = ARGV[12] .. case .. '.' .. platform
+  if STATES[new_state].final and not (known and redis.call('EXISTS', trail) == 1) then return end
+  redis.call('RPUSH', trail, '{' .. ARGV[14] .. ',"state":' .. new_state .. ',"reason":' .. new_reason .. ',"said":'
+    .. (said == '' and 'null' or said) .. '}')
+  redis.call('LTRIM', trail, -TRAIL_MAX, -1)
+  redis.call('EXPIRE', trail, ARGV[13])
+end
+
+-- Dead letters stand in three indexes: by time, by time within platform and reason, and as a count of each group.
+local function unlist(job, reason)
+  local group = platform .. ':' .. reason
+  redis.call('ZREM', KEYS[3], job)
+  if redis.call('ZREM', ARGV[11] .. group, job) == 1 and redis.call('HINCRBY', KEYS[9], group, -1) == 0 then
+    redis.call('HDEL', KEYS[9], group)
+  end
+end
+
+local function list(job, reason)
+  local group = platform .. ':' .. reason
+  redis.call('ZADD', KEYS[3], ended * 1000, job)
+  if redis.call('ZADD', ARGV[11] .. group, ended * 1000, job) == 1 then redis.call('HINCRBY', KEYS[9], group, 1) end
+end
+
+local at = 17 + 2 * count
+for i = 10, #KEYS, 2 do
   local case, new_state, new_reason, detail = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
   at = at + 4
   local stored = redis.call('HMGET', KEYS[i], '#', platform)
+  local code = stored[2] and string.byte(stored[2]) % 128 or QUEUED
   if not stored[1] then
     orphaned = orphaned + 1
     redis.call('RPUSH', KEYS[5], cjson.encode({case = case, platform = platform, event = ARGV[5], state = new_state}))
+  elseif allowed ~= '' and not string.find(allowed, ',' .. code .. ',', 1, true) then
+    unchanged = unchanged + 1
   else
     local open, exceptions = struct.unpack('>I2I2', stored[1])
     local run = string.sub(stored[1], 5)
@@ -64,8 +102,10 @@ for i = 6, #KEYS, 2 do
     local state, reason, tries, gen, first, settled, disputed = QUEUED, 0, 0, 0, 0, 0, false
     if old then
       state, reason, tries, gen, first, settled = struct.unpack('>BBBBI4I4', old)
-      if state >= 128 then state, disputed = state - 128, true end
+      disputed = state >= 128
+      state = code
     end
+    note(case, new_state, new_reason, detail, old)
     local new_settled = STATES[new_state].settles and ended or 0
     local higher, equal = compare(state, gen, tries, reason, new_state, generation, attempt, new_reason)
     local contradicts = STATES[state].final and STATES[new_state].final and not equal
@@ -84,7 +124,7 @@ for i = 6, #KEYS, 2 do
         redis.call('HSET', KEYS[i + 1], platform, detail)
       end
     end
-    local left_dead = higher and state == DEAD
+    if higher and state == DEAD then unlist(case .. '.' .. platform, reason) end
     if higher then
       state, reason, settled = new_state, new_reason, new_settled
     elseif equal and new_settled < settled then
@@ -118,11 +158,8 @@ for i = 6, #KEYS, 2 do
         elseif from and not STATES[from].final then
           redis.call('HDEL', KEYS[i + 1], platform)
         end
-        if state == DEAD then
-          redis.call('ZADD', KEYS[3], ended * 1000, case .. '.' .. platform)
-        elseif left_dead then
-          redis.call('ZREM', KEYS[3], case .. '.' .. platform)
-        end
+        if state == DEAD then list(case .. '.' .. platform, reason) end
+        if allowed ~= '' then answer[#answer + 1] = case end
       else
         unchanged = unchanged + 1
       end
@@ -130,7 +167,7 @@ for i = 6, #KEYS, 2 do
   end
 end
 
-for j = 11, 10 + 2 * count, 2 do
+for j = 17, 16 + 2 * count, 2 do
   add(event_run, ARGV[j], tonumber(ARGV[j + 1]))
   by_platform[ARGV[j]] = (by_platform[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
 end
@@ -142,4 +179,5 @@ end
 for name, n in pairs(by_platform) do
   if n ~= 0 then redis.call('HINCRBY', KEYS[2], name, n) end
 end
-return {applied, unchanged, disputed_now, orphaned}
+answer[1], answer[2], answer[3], answer[4] = applied, unchanged, disputed_now, orphaned
+return answer

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.admission import HORIZON_S, NotNow, Permit
+from backends.admission import HORIZON_S, NotNow, Permit, Report
 from backends.bootstrap import Backends, open_backends
 from backends.embedded import EmbeddedValkey
 from backends.keys import ADMISSION_TTL_S
@@ -92,7 +92,7 @@ def test_slots_never_exceed_the_limit(backends: Backends, limit: int, steps: lis
     held: list[Permit] = []
     for step in steps:
         if step == 6 and held:
-            backends.admission.give_back(held.pop(0))
+            backends.admission.settle(held.pop(0), Report())
         elif step == 5 and held:
             end_lease(backends, held.pop())
         else:
@@ -194,7 +194,7 @@ def test_a_slot_that_is_given_back_is_free_at_once(backends: Backends) -> None:
     first = granted(ask(backends, platform, calls=2, per_s=1000, in_flight=3))
     granted(ask(backends, platform, calls=1, per_s=1000, in_flight=3))
     for _ in range(2):
-        backends.admission.give_back(first)
+        backends.admission.settle(first, Report())
     second = granted(ask(backends, platform, calls=5, per_s=1000, in_flight=3))
     assert (5, 2) == (second.calls, second.in_flight)
 
@@ -251,4 +251,4 @@ def test_there_is_no_permit_without_redis(tmp_path: Path) -> None:
     with closing(opened):
         with pytest.raises(BackendUnavailable, match="no permit"):
             ask(opened, "p", calls=1, per_s=10)
-        opened.admission.give_back(replace(permit, in_flight=1))
+        opened.admission.settle(replace(permit, in_flight=1), Report())

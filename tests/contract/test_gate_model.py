@@ -1,0 +1,204 @@
+"""The whole gate against its model: the same steps at the same times bring the same answers, whatever their order."""
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import TypedDict
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from backends.admission import RULES, Admission, GateState, NotNow, Permit, Report
+from backends.bootstrap import Backends
+from backends.gates import Gates
+from schemas.ids import new_id
+from tests.fixtures_valkey import NOON, ONE_NAMESPACE
+from tests.gate_model import GateModel, Pause, instant
+
+START_US = int(NOON.timestamp()) * 1_000_000
+GOOD, BAD = Report(calls=1), Report(calls=1, failed=1)
+FAULTS = ["unauthorized", "endpoint_gone"]
+
+
+@st.composite
+def reports(draw: st.DrawFn, calls: int) -> Report:
+    """Any report on some of the calls of a permit; all good and all bad are the usual ones."""
+    made = draw(st.sampled_from([calls, calls, calls, 0, 1]))
+    kind = draw(st.sampled_from(["good", "good", "good", "bad", "bad", "mixed", "throttled", "slow", "suspend"]))
+    failed = {"bad": made, "mixed": draw(st.integers(0, made))}.get(kind, 0)
+    throttled = draw(st.integers(0, made - failed)) if kind in {"throttled", "mixed"} else 0
+    return Report(
+        calls=made,
+        failed=failed,
+        throttled=throttled,
+        latency_s=3.0 if kind == "slow" else 0.1,
+        slow_s=draw(st.sampled_from([0.0, 2.5])),
+        suspend=draw(st.sampled_from(FAULTS)) if kind == "suspend" else None,
+        retry_after_s=draw(st.sampled_from([None, 2.0, 1000.0])) if throttled else None,
+    )
+
+
+class Limits(TypedDict):
+    """The catalogue's limits of the platform."""
+
+    calls_per_s: float
+    in_flight: int
+
+
+class GateMachine(RuleBasedStateMachine):
+    """Drives script and model alike."""
+
+    backends: Backends
+
+    @initialize(per_s=st.sampled_from([0.05, 0.7, 3.0, 40.0]), in_flight=st.integers(1, 5))
+    def begin(self, per_s: float, in_flight: int) -> None:
+        """Take a platform of its own, which has never been called."""
+        self.per_s, self.in_flight = per_s, in_flight
+        self.model = GateModel(platform=f"p{new_id()}", now=START_US)
+        keys = self.backends.keys
+        self.admission = Admission(self.backends.redis, keys, clock_us=lambda: self.model.now)
+        self.gates = Gates(self.backends.redis, keys, clock_us=lambda: self.model.now)
+        self.out: list[Permit] = []
+        self.starts: list[float] = []
+
+    def kept(self) -> list[object]:
+        """Return every key of the platform, when it ends and its bytes: the whole store grows with the examples."""
+        keys, platform = self.backends.keys, self.model.platform
+        pipe = self.backends.redis.pipeline(transaction=False)
+        for key in (keys.gate(platform), keys.slots(platform), keys.rate(platform), keys.waiting_at(platform)):
+            pipe.pexpiretime(key)
+            pipe.dump(key)
+        return list(pipe.execute())
+
+    @rule(report=st.sampled_from([GOOD, GOOD, BAD]), times=st.integers(1, 9), gap_s=st.sampled_from([0.3, 1.7, 5.5]))
+    def a_while_passes(self, report: Report, times: int, gap_s: float) -> None:
+        """Call after call goes the same way: how a platform falls ill and gets well."""
+        for _ in range(times):
+            known = len(self.out)
+            self.ask(calls=1, hold_s=12.5, window_s=None)
+            for permit in self.out[known:]:
+                self.out.remove(permit)
+                assert self.admission.settle(permit, report) == self.model.settle(permit, report)
+            self.time_passes(gap_s)
+
+    @rule(
+        calls=st.sampled_from([1, 1, 4, 30]),
+        hold_s=st.sampled_from([1.0, 12.5]),
+        window_s=st.sampled_from([None, None, None, (-5, 7), (10, 20)]),
+    )
+    def ask(self, calls: int, hold_s: float, window_s: tuple[int, int] | None) -> None:
+        """Ask leave: the same answer; a refusal leaves the gate, the tokens and the slots as they were."""
+        limits = Limits(calls_per_s=self.per_s, in_flight=self.in_flight)
+        now = NOON + timedelta(microseconds=self.model.now - START_US)
+        window = window_s and (now + timedelta(seconds=window_s[0]), now + timedelta(seconds=window_s[1]))
+        window_us = window_s and (self.model.now + window_s[0] * 1_000_000, self.model.now + window_s[1] * 1_000_000)
+        holder, platform = new_id(), self.model.platform
+        self.model._forget_leases()
+        slots = self.backends.keys.slots(platform)
+        self.backends.redis.zremrangebyscore(slots, "-inf", self.model.now / 1000)
+        before = self.kept()
+        answer = self.admission.ask(platform, calls=calls, hold_s=hold_s, holder=holder, window=window, **limits)
+        assert answer == self.model.ask(calls=calls, hold_s=hold_s, holder=holder, window=window_us, **limits)
+        if isinstance(answer, NotNow):
+            assert before == self.kept()
+            return
+        self.out.append(answer)
+        first_us = self.model.now + answer.first_after_s * 1_000_000
+        self.starts += [first_us + n * answer.interval_s * 1_000_000 for n in range(answer.calls)]
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), newest=st.booleans(), twice=st.booleans())
+    def settle(self, data: st.DataObject, newest: bool, twice: bool) -> None:
+        """Settle a permit, in time, late or twice: the same change of state, and only the first report counts."""
+        permit = self.out.pop() if newest else self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        report = data.draw(reports(permit.calls))
+        assert self.admission.settle(permit, report) == self.model.settle(permit, report)
+        if twice:
+            before = self.kept()
+            assert self.admission.settle(permit, report) is None
+            assert before == self.kept()
+
+    @rule(seconds=st.sampled_from([0.0137, 0.3, 1.0, 5.0, 5.5, 11.0, 31.0, 61.0, 700.0]))
+    def time_passes(self, seconds: float) -> None:
+        """Leases end, probes become due, buckets grow old: all by the clock alone."""
+        self.model.now += round(seconds * 1_000_000)
+
+    @rule(waiting=st.lists(st.integers(-1000, 90_000), max_size=4))
+    def others_wait(self, waiting: list[int]) -> None:
+        """Other batches wait for the platform."""
+        key = self.backends.keys.waiting_at(self.model.platform)
+        self.backends.redis.delete(key)
+        self.model.waiting_ms = [self.model.now // 1000 + ms for ms in waiting]
+        if waiting:
+            self.backends.redis.zadd(key, {f"b{n}": at_ms for n, at_ms in enumerate(self.model.waiting_ms)})
+
+    @rule(seconds=st.sampled_from([None, 3, 40]))
+    def pause(self, seconds: int | None) -> None:
+        """Pause, for a time or without an end."""
+        until_us = None if seconds is None else self.model.now + seconds * 1_000_000
+
+        def act() -> None:
+            self.model.pause = Pause(since=self.model.now, until=until_us, reason="a change there")
+
+        turned = self.gates.pause(self.model.platform, until=instant(until_us), reason="a change there")
+        assert turned == self.model.turn(act)
+
+    @rule()
+    def resume(self) -> None:
+        """Resume, whatever stopped it."""
+        assert self.gates.resume(self.model.platform) == self.model.turn(self.model.resume)
+
+    @rule(fault=st.sampled_from(FAULTS))
+    def suspend(self, fault: str) -> None:
+        """Suspend by hand."""
+        turned = self.gates.suspend(self.model.platform, reason=fault)
+        assert turned == self.model.turn(lambda: self.model.suspend(fault))
+
+    @rule()
+    def probe(self) -> None:
+        """Ask for a probe now."""
+        assert self.gates.probe(self.model.platform) == self.model.turn(self.model.probe)
+
+    @rule(calls_per_s=st.sampled_from([None, 0.3, 1000.0]), in_flight=st.sampled_from([None, 1, 100]))
+    def limit(self, calls_per_s: float | None, in_flight: int | None) -> None:
+        """Set or take away a person's limits; a higher one than the catalogue's must have no effect."""
+
+        def act() -> None:
+            self.model.limit_calls_per_s, self.model.limit_in_flight = calls_per_s, in_flight
+
+        turned = self.gates.limit(self.model.platform, calls_per_s=calls_per_s, in_flight=in_flight)
+        assert turned == self.model.turn(act)
+
+    @invariant()
+    def both_show_the_same(self) -> None:
+        """What a person sees is the state itself."""
+        assert [self.model.view()] == self.gates.views([self.model.platform])
+
+    @invariant()
+    def no_more_probes_are_out_than_allowed(self) -> None:
+        """A sick platform is asked by three at most, a wrong connection by one."""
+        most = 1 if self.model.state is GateState.SUSPENDED else RULES.probes
+        assert len(self.model._probes_out()) <= most
+
+    @invariant()
+    def no_two_calls_are_closer_than_the_contract_allows(self) -> None:
+        """Through every state, share, ramp and limit: never above the ceiling."""
+        starts = sorted(self.starts)
+        assert all(b - a >= 1_000_000 / self.per_s - 2 for a, b in pairwise(starts))
+
+
+def test_the_scripts_and_the_model_answer_alike(backends: Backends) -> None:
+    """The gate is too much for examples alone: late answers, dead holders and people meet in every order."""
+
+    class Machine(GateMachine):
+        """Bound to this test's backends."""
+
+    Machine.backends = backends
+    run_state_machine_as_test(Machine, settings=settings(ONE_NAMESPACE, max_examples=80, stateful_step_count=30))
