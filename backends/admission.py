@@ -168,7 +168,8 @@ class Admission:
         """Ask leave for up to `calls` calls that will all be over within `hold_s` seconds.
 
         `calls_per_s` and `in_flight` are the platform's limits for all workers together, `window` its maintenance that
-        is now or next: start and end. Raises BackendUnavailable: then nothing may be called.
+        is now or next: start and end. `holder` names this permit alone, without spaces.
+        Raises BackendUnavailable: then nothing may be called.
         """
         try:
             granted, *answer = self._admit(

@@ -27,7 +27,7 @@ EVENTS: Final = {
     "recorder.reconnecting": "the recorder has lost Redis or its broker",
     "scheduler.waiting": "the scheduler has lost Redis or its broker",
     "broker.restored": "messages of a consumer that is gone are back on their queue",
-    "broker.not_restored": "a consumer that closes could not give messages back; they come after the visibility timeout",
+    "broker.not_restored": "a consumer that closes could not give its messages back; they come back later",
     "process.ended": "a process ended by itself and is started again",
     "process.killed": "a process did not end when asked to",
 }

@@ -1,7 +1,7 @@
 """The audit: every accepted job is final, or somebody holds it (rule 1).
 
-accepted = final + with the platform + for review + dead + waiting + queued + in flight. What is left over is in nobody's
-hands: its ids are named, and can be sent again.
+accepted = final + with the platform + for review + dead + waiting + queued + in flight. What is left over is in
+nobody's hands: its ids are named, and can be sent again.
 """
 
 import time
@@ -86,7 +86,7 @@ def audit(backends: Backends, *, run: str | None = None, pause: Callable[[float]
                 if hand is Hand.NOBODY:
                     unheld.append((each, case.id, platform))
                 else:
-                    _count(found, each, platform, hand)
+                    _count(found, hand, run=each, platform=platform)
     for look in range(_LOOKS):
         if not unheld:
             break
@@ -94,7 +94,7 @@ def audit(backends: Backends, *, run: str | None = None, pause: Callable[[float]
             pause(_PAUSE_S)
         unheld = list(_still_unheld(backends, unheld, found))
     for each, case_id, platform in unheld:
-        _count(found, each, platform, Hand.NOBODY)
+        _count(found, Hand.NOBODY, run=each, platform=platform)
         found.nobody.append((case_id, platform))
     return found
 
@@ -119,10 +119,10 @@ def _still_unheld(
             if hand is Hand.NOBODY:
                 yield runs[case.id], case.id, platform
             else:
-                _count(found, runs[case.id], platform, hand)
+                _count(found, hand, run=runs[case.id], platform=platform)
 
 
-def _count(found: Audit, run: str, platform: str, hand: Hand) -> None:
+def _count(found: Audit, hand: Hand, *, run: str, platform: str) -> None:
     found.by_run[run][hand] += 1
     found.by_platform[platform][hand] += 1
 

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from schemas.ids import PlatformKey
 from platforms.maintenance import Maintenance
+from schemas.ids import PlatformKey
 from schemas.outcome import Outcome, Refusal
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]

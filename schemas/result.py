@@ -35,7 +35,7 @@ class JobResult(BaseModel):
 class AttemptData(BaseModel):
     """One attempt at one batch. `attempt` is the number of attempts that its jobs have spent, this one included.
 
-    A call that failed for its platform's fault, or for another job's, spends none: the jobs wait with the number they had.
+    A call that failed for its platform's fault, or for another job's, spends none: the jobs keep the number they had.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

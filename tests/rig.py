@@ -50,11 +50,14 @@ _START_S: Final = 40.0
 Away: Final = (RenewalError, RedisError, OSError)
 
 
-def small_catalogue(folder: Path) -> Path:
-    """Write three platforms of each protocol, with limits that make 200 numbers last about ten seconds."""
+def small_catalogue(folder: Path, *, haste: int = 1) -> Path:
+    """Write three platforms of each protocol; their limits make 200 numbers last about ten seconds without `haste`."""
     for index in range(3):
-        write_platform(folder, f"many{index}", limits={"calls_per_s": 4 + index, "in_flight": 2, "items_per_call": 5})
-        single = {"calls_per_s": 20 + 5 * index, "in_flight": 4}
+        # The slots of a killed worker are free again after a time-out for each of its calls that follow each other.
+        limits = {"timeout_s": 1, "calls_per_s": (4 + index) * haste, "in_flight": 2 * haste}
+        bulk = {**limits, "items_per_call": 5}
+        single = {**limits, "calls_per_s": (20 + 5 * index) * haste, "in_flight": 4 * haste}
+        write_platform(folder, f"many{index}", limits=bulk)
         write_platform(folder, f"one{index}", protocol="json", limits=single)
     return folder
 
@@ -255,6 +258,16 @@ class Rig:
         )
         return started
 
+    @contextlib.contextmanager
+    def single(self, role: str) -> Iterator[Started]:
+        """Have one process of a role meanwhile, without a supervisor; at the end it is killed."""
+        started = self.start_single(role)
+        try:
+            yield started
+        finally:
+            started.process.kill()
+            started.process.wait()
+
     def _beats(self, role: str) -> set[str]:
         return {beat.name for beat in self.backends.heartbeats.alive(role)}
 
@@ -267,7 +280,7 @@ class Rig:
                     found.append(process.pid)
         return sorted(found)
 
-    def await_role(self, role: str, *, count: int = 1, instead_of: Sequence[int] = ()) -> list[int]:
+    def await_role(self, role: str, *, count: int = 1, instead_of: Sequence[int | None] = ()) -> list[int]:
         """Wait until a role has `count` processes, none of them one of `instead_of`."""
 
         def seen() -> list[int]:

@@ -122,15 +122,24 @@ class Attempt:
         unsent = [job for job in sent if job.case in judged.unsent]
         self._defer(batch, [*jobs[len(sent) :], *unsent], numbers, permit=permit)
         reach("attempt.deferred")
-        self._wait_again(platform, batch, judged, numbers)
+        self._wait_again(batch, judged, numbers)
         reach("attempt.waiting_put")
         ended_at = self._backends.clock.now()
         events = tuple(judged.events(started_at=started_at, ended_at=ended_at, worker=process_name()))
         self._publish(batch, events, note=note)
         reach("attempt.published")
         took_ms = int((ended_at - started_at).total_seconds() * 1000)
-        log.info("attempt.ended", **_who(batch), **_found(judged), end="called", ms=took_ms, starts=note.starts,
-                 probe=permit.probe, deferred=len(jobs) - len(sent) + len(unsent), events=[event.id for event in events])  # fmt: skip
+        log.info(
+            "attempt.ended",
+            **_who(batch),
+            **_found(judged),
+            end="called",
+            ms=took_ms,
+            starts=note.starts,
+            probe=permit.probe,
+            deferred=len(jobs) - len(sent) + len(unsent),
+            events=[event.id for event in events],
+        )
         return events[0] if events else None
 
     @contextlib.contextmanager
@@ -222,14 +231,14 @@ class Attempt:
 
     # -- after the call --------------------------------------------------------------------------------------------
 
-    def _wait_again(self, platform: Platform, batch: Batch, judged: Judgement, numbers: dict[str, str]) -> None:
+    def _wait_again(self, batch: Batch, judged: Judgement, numbers: dict[str, str]) -> None:
         """Let those wait that are to be tried again, each kind in a batch of its own."""
         for kind, cases in judged.again.items():
             jobs = [job for job in judged.batch.jobs if job.case in cases]
             if not jobs:
                 continue
             if kind == "retry":
-                beat_s = _BEAT_S if platform.protocol == "bulk-json" else 0
+                beat_s = _BEAT_S if judged.platform.protocol == "bulk-json" else 0
                 self._wait(batch, jobs, numbers, why=Why.RETRY, attempt=batch.attempt + 1, delay_s=judged.retry_in_s,
                            beat_s=beat_s)  # fmt: skip
             elif kind == "platform":

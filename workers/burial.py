@@ -1,7 +1,7 @@
 """Burial: what no worker can finish becomes dead letters, and is kept whole where a person sees it. Never lost."""
 
-import structlog
 import orjson
+import structlog
 
 from backends.bootstrap import Backends
 from backends.heartbeat import process_name

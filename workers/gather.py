@@ -1,4 +1,4 @@
-"""Gathering: small retries for one platform travel together again, as one call takes many items. Pure but for the vault."""
+"""Gathering: small retries for one platform travel together again, as one call takes many items."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,9 +24,9 @@ def gather(waiters: Sequence[Waiter], catalogue: Catalogue, vault: Vault) -> Ite
         if waiter.why is not Why.RETRY or entry is None or entry.protocol != "bulk-json":
             yield batch
             continue
-        together[
-            batch.platform, batch.run, batch.lane, batch.generation, batch.attempt, batch.first_attempt
-        ].append(batch)
+        together[batch.platform, batch.run, batch.lane, batch.generation, batch.attempt, batch.first_attempt].append(
+            batch
+        )
     for batches in together.values():
         yield from _fill(batches, catalogue.get(batches[0].platform).jobs_per_batch, vault)
 

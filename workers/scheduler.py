@@ -1,4 +1,7 @@
-"""The scheduler: puts batches back on the jobs queue when they are due, and has lost ones sent again. Any number may run."""
+"""The scheduler: puts batches back on the jobs queue when they are due, and has lost ones sent again.
+
+Any number may run.
+"""
 
 import contextlib
 import threading
@@ -90,6 +93,4 @@ class Scheduler:
     def _beat(self) -> None:
         if time.monotonic() - self._beaten > _BEAT_S:
             self._beaten = time.monotonic()
-            self._backends.heartbeats.beat(
-                "scheduler", facts={"released": self._released, "redriven": self._redriven}
-            )
+            self._backends.heartbeats.beat("scheduler", facts={"released": self._released, "redriven": self._redriven})

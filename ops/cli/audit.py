@@ -1,4 +1,4 @@
-"""Does every job that was accepted still have a holder?"""
+"""Whether every job that was accepted still has a holder."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ops.audit import Audit, Hand
 
 _FIELDS = (
-    "what", "name", "accepted", "final", "with_platform", "for_review", "dead", "waiting", "queued", "in_flight", "nobody",
+    "what", "name", "accepted", "final", "with_platform", "for_review", "dead", "waiting", "queued", "in_flight",
+    "nobody",
 )  # fmt: skip
 _EXAMPLES_MAX = 20
 
@@ -53,6 +54,7 @@ def audit(
             say("renewal audit --repair --reason … sends them again")
             raise typer.Exit(1)
         from backends.actions import Action, What
+
         from producers.redrive import redrive
 
         batches = redrive(backends, catalogue, jobs=found.nobody)

@@ -210,9 +210,9 @@ def test_a_probe_whose_holder_died_comes_back(bench: Bench) -> None:
     bench.move(5)
     for _ in range(3):
         bench.leave()
-    bench.move(34.9)
+    bench.move(34.999)
     bench.refused(Stop.BREAKER)
-    bench.move(0.2)
+    bench.move(0.001)
     bench.leave()
 
 
@@ -224,6 +224,16 @@ def test_a_probe_that_was_not_used_says_nothing(bench: Bench) -> None:
         assert bench.admission.settle(bench.leave(), Report()) is None
     assert State.PROBING is bench.state()
     assert 3 == len([bench.leave() for _ in range(3)])
+
+
+def test_a_probe_that_answers_makes_room_for_one_more(bench: Bench) -> None:
+    """The others are still out: one answer does not let three more through."""
+    bench.break_it()
+    bench.move(5)
+    probes = [bench.leave() for _ in range(3)]
+    bench.admission.settle(probes[1], GOOD)
+    bench.leave()
+    bench.refused(Stop.BREAKER)
 
 
 def test_a_refused_probe_is_not_spent(bench: Bench) -> None:
@@ -347,6 +357,14 @@ def test_a_throttled_probe_proves_nothing(bench: Bench) -> None:
     bench.move(30)
     assert bench.call(THROTTLED) is None
     assert 30 == bench.refused(Stop.SUSPENDED)
+
+
+def test_an_unused_probe_of_a_suspension_may_be_used_by_another(bench: Bench) -> None:
+    """Else a batch that was settled elsewhere would lengthen the suspension."""
+    bench.call(DENIED)
+    bench.move(30)
+    bench.admission.settle(bench.leave(), Report())
+    bench.leave()
 
 
 def test_a_second_complaint_only_moves_the_next_probe(bench: Bench) -> None:
@@ -588,6 +606,14 @@ def test_the_rate_comes_back_by_a_twentieth_each_five_seconds(bench: Bench) -> N
     assert 1 == bench.share()
 
 
+def test_failures_do_not_raise_the_rate(bench: Bench) -> None:
+    """Calls that time out are no sign that the platform bears more."""
+    bench.call(THROTTLED)
+    bench.move(6)
+    bench.call(Report(calls=2, failed=2))
+    assert 0.5 == bench.share()
+
+
 def test_throttling_is_no_failure(bench: Bench) -> None:
     """A platform that says `slower` is well: it is slowed down, not switched off."""
     for _ in range(30):
@@ -601,6 +627,7 @@ def test_a_retry_after_holds_the_whole_platform_back(bench: Bench, asked_s: floa
     """It speaks for the platform, not for the one job; but not for longer than five minutes."""
     bench.call(replace(THROTTLED, retry_after_s=asked_s))
     assert held_s - 0.5 == bench.refused(Stop.RATE)
+    assert 600_000 >= bench.backends.redis.pttl(bench.backends.keys.rate(bench.platform)) > 590_000
     bench.move(held_s - 1)
     assert 1 == bench.leave().first_after_s
 

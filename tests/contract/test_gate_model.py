@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from itertools import pairwise
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 
 from backends.admission import RULES, Admission, GateState, NotNow, Permit, Report
 from backends.bootstrap import Backends
+from backends.connect import text
 from backends.gates import Gates
 from schemas.ids import new_id
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE
@@ -77,10 +78,13 @@ class GateMachine(RuleBasedStateMachine):
             pipe.dump(key)
         return list(pipe.execute())
 
-    @rule(report=st.sampled_from([GOOD, GOOD, BAD]), times=st.integers(1, 9), gap_s=st.sampled_from([0.3, 1.7, 5.5]))
-    def a_while_passes(self, report: Report, times: int, gap_s: float) -> None:
-        """Call after call goes the same way: how a platform falls ill and gets well."""
-        for _ in range(times):
+    @rule(
+        reports=st.lists(st.sampled_from([GOOD, GOOD, BAD]), min_size=1, max_size=14) | st.just([GOOD] * 9),
+        gap_s=st.sampled_from([0.3, 1.7, 5.5]),
+    )
+    def a_while_passes(self, reports: list[Report], gap_s: float) -> None:
+        """Call after call is settled at once: how a platform falls ill and gets well."""
+        for report in reports:
             known = len(self.out)
             self.ask(calls=1, hold_s=12.5, window_s=None)
             for permit in self.out[known:]:
@@ -180,6 +184,26 @@ class GateMachine(RuleBasedStateMachine):
     def both_show_the_same(self) -> None:
         """What a person sees is the state itself."""
         assert [self.model.view()] == self.gates.views([self.model.platform])
+
+    @invariant()
+    def both_count_the_same(self) -> None:
+        """A bucket that is kept too long, or lost too soon, would show only in some later answer."""
+        found = {text(name): text(value) for name, value in self.fields().items()}
+        counted: dict[int, tuple[int, int]] = {}
+        for bucket, calls, failed in self.model.standing.window:
+            before = counted.get(bucket, (0, 0))
+            counted[bucket] = (before[0] + calls, before[1] + failed)
+        flat = [str(figure) for bucket, counts in counted.items() for figure in (bucket, *counts)]
+        assert flat == found.get("window", "").split()
+        standing = self.model.standing
+        assert (standing.step_calls, standing.step_failed, standing.wins, self.model.streak) == tuple(
+            int(found.get(name, 0)) for name in ("step_calls", "step_failed", "wins", "streak")
+        )
+
+    def fields(self) -> dict[bytes, bytes]:
+        """Return the gate as it is kept."""
+        redis: Any = self.backends.redis
+        return dict(redis.hgetall(self.backends.keys.gate(self.model.platform)))
 
     @invariant()
     def no_more_probes_are_out_than_allowed(self) -> None:

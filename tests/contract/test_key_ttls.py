@@ -10,7 +10,7 @@ import pytest
 
 from backends.bootstrap import Backends
 from backends.connect import text
-from backends.keys import ADMISSION_TTL_S, PERMANENT, SEEN_TTL_S, Keys
+from backends.keys import ADMISSION_TTL_S, PERMANENT, SEEN_TTL_S, TRAIL_TTL_S, Keys
 from backends.waiting import Why
 from schemas.batch import Basis, Batch, Job, seal_context
 from schemas.case import Case
@@ -48,6 +48,7 @@ def busy(backends: Backends) -> Backends:
     backends.gates.pause("alpha", until=None, reason="a change there")
     backends.heartbeats.beat("worker", facts={})
     wait(backends, run, case)
+    take_into_custody(backends, run, case)
     return backends
 
 
@@ -61,15 +62,28 @@ def event(run: str, case: str, platform: str, *, answer: tuple[State, Reason | N
     return ResultEvent(id=new_id(), time=NOON, subject=platform, data=data)
 
 
+def take_into_custody(backends: Backends, run: str, case: str) -> None:
+    """Let a worker begin a batch, and have it sent again."""
+    batch = batch_of(backends, run, case, platform="alpha")
+    backends.custody.enter([(batch, batch.model_dump_json().encode())], now=NOON)
+    assert backends.custody.begin(batch, holder="w", lease_s=1, now=NOON)
+    (entry,) = backends.custody.overdue(NOON + timedelta(minutes=1), at_most=5)
+    assert backends.custody.redrive(entry, now=NOON, look_s=1)
+
+
+def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
+    """A batch of one job."""
+    return Batch(
+        id=new_id(), run=run, platform=platform, deadline=NOON + timedelta(days=1),
+        jobs=(Job(case=case, cutoff_at=CUTOFF, basis=Basis.PLANNED_RELEASE),),
+        sealed=backends.vault.seal_numbers([NUMBER], context=seal_context([case])),
+    )  # fmt: skip
+
+
 def wait(backends: Backends, run: str, case: str) -> None:
     """Let two batches wait, lease both, and finish none."""
     for platform in ("alpha", "beta"):
-        batch = Batch(
-            id=new_id(), run=run, platform=platform, deadline=NOON + timedelta(days=1),
-            jobs=(Job(case=case, cutoff_at=CUTOFF, basis=Basis.PLANNED_RELEASE),),
-            sealed=backends.vault.seal_numbers([NUMBER], context=seal_context([case])),
-        )  # fmt: skip
-        backends.waiting.put(batch, due=NOON, why=Why.LIMIT)
+        backends.waiting.put(batch_of(backends, run, case, platform=platform), due=NOON, why=Why.LIMIT)
     assert 2 == len(backends.waiting.lease(NOON, at_most=5).batches)
 
 
@@ -93,7 +107,7 @@ def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
 
 def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
     """What is not made here would not be looked at above."""
-    assert PERMANENT | {"seen", "rate", "slots"} == {family(key) for key in names(busy)}
+    assert PERMANENT | {"seen", "rate", "slots", "trail"} == {family(key) for key in names(busy)}
 
 
 def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
@@ -104,9 +118,9 @@ def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
 
 
 def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
-    """An event is recognised for three days; an idle limiter is forgotten after ten minutes."""
+    """An event is recognised for three days, a trail kept for thirty; an idle limiter is forgotten in ten minutes."""
     redis: Any = busy.redis
-    ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S}
+    ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "trail": TRAIL_TTL_S}
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)

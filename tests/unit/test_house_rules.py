@@ -95,8 +95,11 @@ def positional(function: Function, owner: ast.ClassDef | None) -> int:
 
 
 def is_public_method(function: Function) -> bool:
-    """Tell what a class can do from what it knows: a property is read like a field."""
+    """Tell what a class can do from what it knows: a property, or a name that is only spelled, is read like a field."""
     marks = {ast.unparse(mark) for mark in function.decorator_list}
+    last = function.body[-1]
+    if isinstance(last, ast.Return) and isinstance(last.value, ast.JoinedStr) and len(function.body) <= 2:
+        return False
     return not function.name.startswith("_") and not marks & {"property", "cached_property"}
 
 

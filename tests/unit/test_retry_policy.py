@@ -9,12 +9,23 @@ from hypothesis import strategies as st
 
 from platforms.model import Platform
 from schemas.outcome import Fault, Hold
-from workers.retry import BLAME, RETRY_AFTER_CAP_S, Blame, Bury, Decision, RetryIn, RetryPolicy
+from workers.retry import (
+    BLAME,
+    RETRY_AFTER_CAP_S,
+    AwaitPlatform,
+    Blame,
+    Bury,
+    Decision,
+    RetryIn,
+    RetryPolicy,
+    Split,
+)
 
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 FAR = NOW + timedelta(days=30)
 POLICY = RetryPolicy(attempts_max=12, delays_s=(5, 60, 600, 3600), retry_after_cap_s=7200)
-RETRIED = [fault for fault in Fault if BLAME[fault] is not Blame.REQUEST]
+MOMENT = [fault for fault in Fault if BLAME[fault] is Blame.MOMENT]
+CONNECTION = [fault for fault in Fault if BLAME[fault] is Blame.CONNECTION]
 
 SECONDS = st.floats(0.1, 30 * 86400)
 POLICIES = st.builds(
@@ -32,13 +43,22 @@ def decide(
     fault: Fault = Fault.SERVER_ERROR,
     *,
     attempt: int = 1,
+    jobs: int = 1,
+    probe: bool = False,
     retry_after_s: float | None = None,
     deadline: datetime = FAR,
     seed: int = 1,
 ) -> Decision:
     """Ask the policy, with what a test does not care about filled in."""
     return policy.decide(
-        fault, attempt=attempt, retry_after_s=retry_after_s, now=NOW, deadline=deadline, rng=Random(seed)
+        fault,
+        attempt=attempt,
+        jobs=jobs,
+        probe=probe,
+        retry_after_s=retry_after_s,
+        now=NOW,
+        deadline=deadline,
+        rng=Random(seed),
     )
 
 
@@ -71,10 +91,33 @@ def test_a_rejected_request_is_buried_at_once() -> None:
     assert Bury(reason=Fault.REJECTED_REQUEST) == decide(fault=Fault.REJECTED_REQUEST)
 
 
-@pytest.mark.parametrize("fault", RETRIED)
-def test_every_other_fault_is_retried(fault: Fault) -> None:
-    """Faults of a moment, and for now those of the connection as well."""
-    assert isinstance(decide(fault=fault), RetryIn)
+@pytest.mark.parametrize("attempt", [1, 12, 99])
+def test_a_rejected_batch_is_split_whatever_the_attempt(attempt: int) -> None:
+    """One bad item must not bury the other 499; a split spends no attempt."""
+    assert Split() == decide(fault=Fault.REJECTED_REQUEST, jobs=2, attempt=attempt)
+    assert Split() == decide(fault=Fault.REJECTED_REQUEST, jobs=500, attempt=attempt, probe=True)
+
+
+@pytest.mark.parametrize("fault", MOMENT)
+def test_a_bad_moment_is_retried(fault: Fault) -> None:
+    """It may be over soon."""
+    assert isinstance(decide(fault=fault, jobs=500), RetryIn)
+
+
+@pytest.mark.parametrize("fault", MOMENT)
+@pytest.mark.parametrize("attempt", [1, 12, 99])
+def test_a_platform_known_to_be_ill_costs_no_attempt(fault: Fault, attempt: int) -> None:
+    """A probe that fails tells something of the platform, and nothing of the job that was chosen for it."""
+    late = NOW - timedelta(days=1)
+    assert AwaitPlatform() == decide(fault=fault, attempt=attempt, probe=True, deadline=late)
+
+
+@pytest.mark.parametrize("fault", CONNECTION)
+@pytest.mark.parametrize("probe", [False, True])
+def test_a_wrong_connection_never_buries_a_job(fault: Fault, probe: bool) -> None:
+    """A revoked key would turn every job of its platform into a dead letter."""
+    late = NOW - timedelta(days=1)
+    assert AwaitPlatform() == decide(fault=fault, attempt=99, probe=probe, jobs=500, deadline=late)
 
 
 def test_a_longer_retry_after_replaces_the_delay() -> None:
@@ -162,7 +205,7 @@ def test_who_asks_for_more_time_never_gets_less(
 
 @given(
     policy=POLICIES,
-    faults=st.lists(st.sampled_from(Fault), min_size=100, max_size=100),
+    faults=st.lists(st.sampled_from([*MOMENT, Fault.REJECTED_REQUEST]), min_size=100, max_size=100),
     asked=st.lists(ASKED, min_size=100, max_size=100),
     total_s=st.floats(0, 90 * 86400),
     seed=st.integers(),
@@ -175,10 +218,18 @@ def test_every_job_comes_to_an_end(
     for attempt, (fault, retry_after_s) in enumerate(zip(faults, asked, strict=True), start=1):
         assert attempt <= policy.attempts_max
         decision = policy.decide(
-            fault, attempt=attempt, retry_after_s=retry_after_s, now=now, deadline=deadline, rng=rng
+            fault,
+            attempt=attempt,
+            jobs=1,
+            probe=False,
+            retry_after_s=retry_after_s,
+            now=now,
+            deadline=deadline,
+            rng=rng,
         )
         if isinstance(decision, Bury):
             return
+        assert isinstance(decision, RetryIn)
         now += timedelta(seconds=decision.delay_s)
         assert now <= deadline
     pytest.fail("still alive after 100 attempts")

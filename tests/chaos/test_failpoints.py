@@ -1,0 +1,66 @@
+"""Every step of a process is once its last one: whoever comes after it finishes what it left, and nothing comes twice.
+
+The steps are named in the source by `reach`; a process that was started with RENEWAL_FAILPOINT ends there without any
+clean-up, as by SIGKILL.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from tests.command import numbers, wait_until, write_input
+from tests.rig import ROLES, Rig, limits_of
+
+STEPS = {
+    "worker": [
+        "attempt.begun",
+        "attempt.admitted",
+        "attempt.called",
+        "attempt.deferred",
+        "attempt.waiting_put",
+        "attempt.published",
+    ],
+    "recorder": ["recorder.written"],
+    "scheduler": ["scheduler.leased", "scheduler.published"],
+    "submit": ["submit.accepted", "submit.published"],
+}
+NUMBERS = 30
+EXIT_CODE = 9
+# So low that batches must wait for leave, and some calls fail: every step is reached.
+LIMITS = {"calls_per_s": 12, "in_flight": 3, "timeout_s": 1}
+FILES = count()
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One system for all steps; each step has numbers of its own."""
+    catalogue = limits_of(
+        {"many": {"limits": {**LIMITS, "items_per_call": 3}}, "one": {"protocol": "json", "limits": LIMITS}}
+    )
+    with Rig(tmp_path_factory.mktemp("failpoints"), catalogue=catalogue, faults="storm", seed=14) as rig:
+        yield rig
+
+
+@pytest.mark.parametrize(("role", "step"), [(role, step) for role, steps in STEPS.items() for step in steps])
+def test_a_process_that_ends_at_any_step_loses_nothing_and_repeats_no_effect(rig: Rig, role: str, step: str) -> None:
+    """Nobody chooses where a process dies: each step must leave behind what the next process needs."""
+    index = next(FILES)
+    file = write_input(rig.folder / f"{index}.csv", numbers(NUMBERS, first=index * NUMBERS))
+    if role == "submit":
+        done = rig.renewal.run("submit", file, RENEWAL_FAILPOINT=step)
+        assert EXIT_CODE == done.code, done.told
+    with contextlib.ExitStack() as stack:
+        for other in ROLES:
+            if other != role:
+                stack.enter_context(rig.single(other))
+        rig.submit(file)
+        if role != "submit":
+            started = rig.start_single(role, RENEWAL_FAILPOINT=f"{step}:2")
+            wait_until(lambda: started.process.poll() is not None, what=f"the {role} at {step}")
+            assert EXIT_CODE == started.process.returncode, started.err
+            stack.enter_context(rig.single(role))
+        rig.settle(patience_s=2)
+    assert NUMBERS * len(rig.catalogue) * (index + 1) == rig.states().total()
+    rig.assert_told_truly()
