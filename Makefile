@@ -2,7 +2,7 @@
 # Needed beforehand: Python 3.11 or newer with venv, and make. Nothing is installed outside this folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports compose docs bench schemas lock clean
+.PHONY: help setup demo test check lint types imports compose docs bench schemas lock clean soak
 .DELETE_ON_ERROR:
 
 READY := .venv/.ready
@@ -64,6 +64,9 @@ docs: $(READY)
 
 bench: $(READY) ## measure the numbers that the design holds, on this machine
 	$(BIN)/renewal bench
+
+soak: $(READY) ## kill, freeze and misbehave for SOAK_SECONDS (1200), then prove that nothing was lost or done twice
+	$(BIN)/python -m tests.chaos.soak
 
 schemas: $(READY) ## write docs/schemas/*.schema.json from the models
 	$(BIN)/python -m tests.contract.schema_files

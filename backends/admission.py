@@ -54,7 +54,7 @@ class Rules:
     share_slow: float = 0.8
     share_up: float = 0.05
     down_every_us: int = 1_000_000
-    up_every_us: int = 5_000_000
+    up_every_us: int = 1_000_000
     retry_after_max_us: int = 300_000_000
     # Share and ramp never make a platform slower than this: a call in ten seconds floods nobody, and a platform that
     # takes one call a minute would otherwise need hours to come back.

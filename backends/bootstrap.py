@@ -18,11 +18,14 @@ from backends.embedded import EmbeddedValkey
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
 from backends.keys import Keys
+from backends.origins import Origins
+from backends.replays import Replays
 from backends.runs import Runs
 from backends.settings import Settings
 from backends.store import StatusStore
 from backends.vault import Vault, new_key_file, write_key_file
 from backends.waiting import WaitingSet
+from backends.waiting_view import WaitingView
 from schemas.errors import ConfigurationError
 
 
@@ -42,7 +45,10 @@ class Backends:
     waiting: WaitingSet
     custody: Custody
     dispatch: Dispatch
+    waiting_view: WaitingView
     dead: DeadLetters
+    origins: Origins
+    replays: Replays
     heartbeats: Heartbeats
     clock: Clock
 
@@ -75,7 +81,10 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         waiting=WaitingSet(redis, keys),
         custody=custody,
         dispatch=Dispatch(broker, custody, clock),
+        waiting_view=WaitingView(redis, keys),
         dead=DeadLetters(redis, keys),
+        origins=Origins(redis, keys, vault),
+        replays=Replays(redis, keys),
         heartbeats=Heartbeats(redis, keys),
         clock=clock,
     )

@@ -20,6 +20,8 @@ from schemas.batch import Batch, Lane
 
 # How long a queue may show no progress before somebody looks whether it still has the message.
 QUEUED_S: Final = 30.0
+# How long a worker may show no sign of life before somebody looks whether it still lives; its lease may be longer.
+BEGUN_S: Final = 10.0
 # How long a result may be under way to the status store before somebody looks whether it is still coming.
 ANSWERED_S: Final = 30.0
 _PAGE: Final = 500
@@ -35,10 +37,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What is known of a batch in custody. `since_ms` is when its phase began, milliseconds since 1970 UTC."""
+    """What is known of a batch in custody. Times are milliseconds since 1970 UTC.
+
+    `since_ms` is when its phase began, `ends_ms` until when nobody else may begin it.
+    """
 
     phase: Phase
     since_ms: int
+    ends_ms: int = 0
     starts: int = 0
     redrives: int = 0
     holder: str = ""
@@ -46,14 +52,19 @@ class Note:
     @property
     def packed(self) -> str:
         """The note as Redis keeps it."""
-        return f"{self.phase}|{self.since_ms}|{self.starts}|{self.redrives}|{self.holder}"
+        return f"{self.phase}|{self.since_ms}|{self.ends_ms}|{self.starts}|{self.redrives}|{self.holder}"
 
     @classmethod
     def parse(cls, note: str) -> Self:
         """Read a note back."""
-        phase, since_ms, starts, redrives, holder = note.split("|", 4)
+        phase, since_ms, ends_ms, starts, redrives, holder = note.split("|", 5)
         return cls(
-            phase=Phase(phase), since_ms=int(since_ms), starts=int(starts), redrives=int(redrives), holder=holder
+            phase=Phase(phase),
+            since_ms=int(since_ms),
+            ends_ms=int(ends_ms),
+            starts=int(starts),
+            redrives=int(redrives),
+            holder=holder,
         )
 
 
@@ -92,10 +103,12 @@ class Custody:
 
         A batch that is in nobody's custody may be begun all the same: its jobs' records say what is left to do.
         """
+        ends = now + timedelta(seconds=lease_s)
+        look_at = min(ends, now + timedelta(seconds=BEGUN_S))
         note = patiently(
             lambda: self._begin(
                 keys=[self._keys.custody, self._keys.custody_notes, self._keys.custody_lanes],
-                args=[batch.id, _ms(now), int(lease_s * 1000), holder, batch.lane],
+                args=[batch.id, _ms(now), _ms(ends), holder, batch.lane, _ms(look_at)],
             )
         )
         if note is None:
@@ -104,12 +117,14 @@ class Custody:
 
     def answered(self, batch: str, note: Note, *, now: datetime) -> bool:
         """Say that the result has been published."""
-        after = replace(note, phase=Phase.ANSWERED, since_ms=_ms(now))
-        return self._set(batch, note, after=after, look_at=now + timedelta(seconds=ANSWERED_S))
+        look_at = now + timedelta(seconds=ANSWERED_S)
+        after = replace(note, phase=Phase.ANSWERED, since_ms=_ms(now), ends_ms=_ms(look_at))
+        return self._set(batch, note, after=after, look_at=look_at)
 
     def put_back(self, batch: str, note: Note, *, now: datetime) -> bool:
         """Say that the message is with the broker again; it was not the batch's fault, so this was no start."""
-        after = replace(note, phase=Phase.QUEUED, since_ms=_ms(now), starts=max(0, note.starts - 1), holder="")
+        starts = max(0, note.starts - 1)
+        after = replace(note, phase=Phase.QUEUED, since_ms=_ms(now), ends_ms=0, starts=starts, holder="")
         return self._set(batch, note, after=after, look_at=now + timedelta(seconds=QUEUED_S))
 
     def end(self, batch: str) -> None:
@@ -163,7 +178,8 @@ class Custody:
     def redrive(self, entry: Entry, *, now: datetime, look_s: float) -> bool:
         """Note that a batch is being sent again. Returns False if somebody else came first."""
         note = entry.note
-        after = replace(note, phase=Phase.QUEUED, since_ms=_ms(now), redrives=note.redrives + 1, holder="")
+        redrives = note.redrives + 1
+        after = replace(note, phase=Phase.QUEUED, since_ms=_ms(now), ends_ms=0, redrives=redrives, holder="")
         return self._set(entry.batch, note, after=after, look_at=now + timedelta(seconds=look_s), redrive=True)
 
     def leave(self, entry: Entry, *, now: datetime, look_s: float) -> bool:

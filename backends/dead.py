@@ -1,6 +1,7 @@
 """Dead letters as they are stored: grouped by platform and reason, by time, and what each job went through."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ class DeadJob:
 
     job: str
     died_ms: int
+    reason: Reason | None = None
 
     @property
     def case(self) -> str:
@@ -43,6 +45,28 @@ class DeadJob:
     def platform(self) -> str:
         """The platform of the job."""
         return self.job.partition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadFilter:
+    """Which dead letters are looked for; what is not given does not matter. `cases` of None means any case."""
+
+    platforms: frozenset[str] = frozenset()
+    reasons: frozenset[Reason] = frozenset()
+    since_ms: int | None = None
+    until_ms: int | None = None
+    cases: frozenset[str] | None = None
+    run: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every dead letter fits."""
+        return self == DeadFilter()
+
+    @property
+    def is_of_groups(self) -> bool:
+        """Whether it takes groups as a whole, so that their counts are the answer."""
+        return self == DeadFilter(platforms=self.platforms, reasons=self.reasons)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +94,15 @@ class DeadLetters:
         """How many jobs need a person."""
         return int(self._client.zcard(self._keys.dead))
 
-    def groups(self) -> list[DeadGroup]:
-        """Return every group, the largest first."""
-        counts = {text(group): int(count) for group, count in self._client.hgetall(self._keys.dead_groups).items()}
+    def groups(self, wanted: DeadFilter | None = None) -> list[DeadGroup]:
+        """Return every group that has letters that fit, the largest first."""
+        if wanted is None or wanted.is_of_groups:
+            return self._whole_groups(wanted or DeadFilter())
+        return _grouped(self.select(wanted))
+
+    def _whole_groups(self, wanted: DeadFilter) -> list[DeadGroup]:
+        stored = self._client.hgetall(self._keys.dead_groups)
+        counts = {text(group): int(count) for group, count in stored.items() if _takes(wanted, text(group))}
         pipe = self._client.pipeline(transaction=False)
         for group in counts:
             key = self._keys.dead_at_prefix + group
@@ -81,19 +111,44 @@ class DeadLetters:
         found = pipe.execute()
         groups = []
         for (group, count), first, last in zip(counts.items(), found[::2], found[1::2], strict=True):
-            platform, _, code = group.rpartition(":")
+            platform, reason = _split(group)
             if first and last:
                 groups.append(
                     DeadGroup(
                         platform=platform,
-                        reason=_reason(int(code)),
+                        reason=reason,
                         count=count,
                         first_ms=int(first[0][1]),
                         last_ms=int(last[0][1]),
                         sample=text(last[0][0]),
                     )
                 )
-        return sorted(groups, key=lambda group: (-group.count, group.platform, group.reason or ""))
+        return _largest_first(groups)
+
+    def select(self, wanted: DeadFilter) -> list[DeadJob]:
+        """Return the letters that fit, the newest first."""
+        found = [
+            DeadJob(job=letter.job, died_ms=letter.died_ms, reason=_split(group)[1])
+            for group in map(text, self._client.hkeys(self._keys.dead_groups))
+            if _takes(wanted, group)
+            for letter in self._walk(self._keys.dead_at_prefix + group)
+            if _fits(wanted, letter)
+        ]
+        if wanted.run is not None:
+            found = list(self._of_run(found, wanted.run))
+        # A letter that changes its reason meanwhile may be seen in two groups.
+        unique = {letter.job: letter for letter in found}
+        return sorted(unique.values(), key=lambda letter: (-letter.died_ms, letter.job))
+
+    def _of_run(self, letters: list[DeadJob], run: str) -> Iterator[DeadJob]:
+        for start in range(0, len(letters), _PAGE):
+            page = letters[start : start + _PAGE]
+            pipe = self._client.pipeline(transaction=False)
+            for letter in page:
+                pipe.hget(self._keys.case(letter.case), "run")
+            for letter, owner in zip(page, pipe.execute(), strict=True):
+                if owner is not None and text(owner) == run:
+                    yield letter
 
     def of_group(self, platform: str, reason: Reason | None) -> Iterator[DeadJob]:
         """Yield one group, the oldest first."""
@@ -112,6 +167,46 @@ class DeadLetters:
     def trail(self, job: str) -> list[Step]:
         """Return what a job that is or was not plain went through, oldest first."""
         return [_step(orjson.loads(body)) for body in self._client.lrange(self._keys.trail(job), 0, -1)]
+
+
+def _takes(wanted: DeadFilter, group: str) -> bool:
+    platform, reason = _split(group)
+    return (not wanted.platforms or platform in wanted.platforms) and (not wanted.reasons or reason in wanted.reasons)
+
+
+def _fits(wanted: DeadFilter, letter: DeadJob) -> bool:
+    return (
+        (wanted.since_ms is None or letter.died_ms >= wanted.since_ms)
+        and (wanted.until_ms is None or letter.died_ms < wanted.until_ms)
+        and (wanted.cases is None or letter.case in wanted.cases)
+    )
+
+
+def _grouped(letters: Iterable[DeadJob]) -> list[DeadGroup]:
+    """Group letters that come newest first."""
+    groups: dict[tuple[str, Reason | None], list[DeadJob]] = defaultdict(list)
+    for letter in letters:
+        groups[letter.platform, letter.reason].append(letter)
+    return _largest_first(
+        DeadGroup(
+            platform=platform,
+            reason=reason,
+            count=len(found),
+            first_ms=found[-1].died_ms,
+            last_ms=found[0].died_ms,
+            sample=found[0].job,
+        )
+        for (platform, reason), found in groups.items()
+    )
+
+
+def _largest_first(groups: Iterable[DeadGroup]) -> list[DeadGroup]:
+    return sorted(groups, key=lambda group: (-group.count, group.platform, group.reason or ""))
+
+
+def _split(group: str) -> tuple[str, Reason | None]:
+    platform, _, code = group.rpartition(":")
+    return platform, _reason(int(code))
 
 
 def _reason(code: int) -> Reason | None:

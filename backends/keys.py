@@ -11,6 +11,8 @@ SEEN_TTL_S: Final = 3 * 86400
 ADMISSION_TTL_S: Final = 600
 # Long enough for an enquiry about a job that needed more than one attempt.
 TRAIL_TTL_S: Final = 30 * 86400
+# One step of a replay takes well under a second; a scheduler that died in one is replaced after this.
+REPLAY_LOCK_TTL_S: Final = 15
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
@@ -19,6 +21,7 @@ PERMANENT: Final = frozenset(
         "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
         "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
+        "replays", "replays-open", "replay", "replay-jobs", "replay-sent",
     }
 )  # fmt: skip
 
@@ -170,6 +173,32 @@ class Keys:
     def redriven(self) -> str:
         """String: how many batches have been sent again because they made no progress; permanent."""
         return f"{self.namespace}:redriven"
+
+    @property
+    def replays(self) -> str:
+        """Sorted set: replays of dead letters by the time they were asked for, milliseconds; permanent."""
+        return f"{self.namespace}:replays"
+
+    @property
+    def replays_open(self) -> str:
+        """Set: replays that still have something to send or to watch; permanent."""
+        return f"{self.namespace}:replays-open"
+
+    def replay(self, replay: str) -> str:
+        """Hash: what a replay is, and how far it is at each platform, see `backends.replays`; permanent."""
+        return f"{self.namespace}:replay:{replay}"
+
+    def replay_jobs(self, replay: str) -> str:
+        """List: the job ids that a replay was asked for, platform by platform; permanent."""
+        return f"{self.namespace}:replay-jobs:{replay}"
+
+    def replay_sent(self, replay: str) -> str:
+        """Hash: platform → JSON of the jobs that were sent and whose end has not been seen; permanent."""
+        return f"{self.namespace}:replay-sent:{replay}"
+
+    def replay_lock(self, replay: str) -> str:
+        """String: who steps a replay now; TTL REPLAY_LOCK_TTL_S."""
+        return f"{self.namespace}:replay-lock:{replay}"
 
     def rate(self, platform: str) -> str:
         """String: when the next call may come (GCRA), microseconds; TTL ADMISSION_TTL_S."""

@@ -26,6 +26,7 @@ EVENTS: Final = {
     "replay.stopped": "a mass replay has stopped by itself",
     "recorder.reconnecting": "the recorder has lost Redis or its broker",
     "scheduler.waiting": "the scheduler has lost Redis or its broker",
+    "message.unreadable": "an entry of the broker's records that is no message is kept as it is",
     "broker.restored": "messages of a consumer that is gone are back on their queue",
     "broker.not_restored": "a consumer that closes could not give its messages back; they come back later",
     "process.ended": "a process ended by itself and is started again",

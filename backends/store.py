@@ -101,7 +101,7 @@ class StatusStore:
         return [(Known(answer), owner.decode()) for answer, owner in zip(answers, owners, strict=True)]
 
     def _fields(self, case: Case, accepted_s: int) -> list[Any]:
-        sealed = self._vault.seal(case.number.encode(), context=_case_context(case.id))
+        sealed = self._vault.seal(case.number.encode(), context=case_context(case.id))
         national = case.number.removeprefix("+86")
         return [
             "sealed", sealed,
@@ -158,7 +158,9 @@ class StatusStore:
         codes = "".join(f",{STATES[state].code}" for state in only_from)
         args: list[Any] = [
             keys_of.run_prefix, data.run, data.platform, SEEN_TTL_S, event.id, data.attempt, data.generation,
-            int(data.started_at.timestamp()), int(data.ended_at.timestamp()), "" if only_from else data.batch,
+            # A decision sends nothing: it must not look like the first time that the job was sent.
+            0 if only_from else int(data.started_at.timestamp()), int(data.ended_at.timestamp()),
+            "" if only_from else data.batch,
             keys_of.dead_at_prefix, keys_of.trail_prefix, TRAIL_TTL_S, _trail_head(event),
             f"{codes}," if codes else "", len(counters) // 2, *counters,
         ]  # fmt: skip
@@ -264,7 +266,7 @@ class StatusStore:
 
     def open_number(self, case: CaseView) -> str:
         """Return the number itself. Raises ContractError if the keys do not open it."""
-        return self._vault.open(case.sealed, context=_case_context(case.id)).decode()
+        return self._vault.open(case.sealed, context=case_context(case.id)).decode()
 
 
 def applied(answer: list[Any]) -> Applied:
@@ -286,7 +288,8 @@ def epoch(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _case_context(case: str) -> bytes:
+def case_context(case: str) -> bytes:
+    """Return what the sealed number of a case is bound to."""
     return f"renewal/case/{case}".encode()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from backends import failpoint
 from backends.bootstrap import Backends, embedded_if_needed, open_backends
 from backends.settings import Settings
 from backends.vault import new_key_file, write_key_file
@@ -17,6 +18,7 @@ from schemas.errors import BackendUnavailable
 def opened(*, sandbox: bool = False, catalogue: Path | None = None) -> Iterator[tuple[Backends, Catalogue]]:
     """Yield the backends and the catalogue of the environment; with `sandbox`, those of sandbox runs."""
     settings = Settings.load()
+    failpoint.arm(settings.failpoint or "")
     loaded = Catalogue.load(catalogue or settings.catalogue or SAMPLE)
     with contextlib.ExitStack() as stack:
         settings, _ = stack.enter_context(embedded_if_needed(with_sandbox_keys(settings) if sandbox else settings))

@@ -173,7 +173,8 @@ class GateModel:
         slow = report.calls > 0 and report.latency_s > report.slow_s > 0
         if report.throttled or slow:
             if self.down_at is None or self.now - self.down_at >= RULES.down_every_us:
-                factor = RULES.share_throttled if report.throttled else RULES.share_slow
+                complaint = (1 - RULES.share_throttled) * report.throttled / report.calls
+                factor = 1 - complaint if report.throttled else RULES.share_slow
                 self.share = max(RULES.share_min, self.share * factor)
                 self.down_at = self.up_at = self.now
         elif self.share < 1 and counted > report.failed and self.now - self.up_at >= RULES.up_every_us:

@@ -190,6 +190,7 @@ class Attempt:
             window=next_window(platform.maintenance, self._backends.clock.now()),
         )
         if isinstance(answer, Permit):
+            _tell(answer.change)
             return answer
         why = _WHY[answer.why]
         due = self._wait(batch, jobs, numbers, why=why, attempt=batch.attempt, delay_s=_spread(answer, self._rng))
@@ -223,8 +224,7 @@ class Attempt:
             report = judged.report()
         finally:
             change = self._backends.admission.settle(permit, report)
-        if change is not None:
-            _tell(change)
+        _tell(change)
         if judged.invented:
             log.warning("answer.invented", platform=platform.key, batch=batch.id, items=judged.invented)
         return judged
@@ -331,7 +331,8 @@ def _found(judged: Judgement) -> dict[str, Any]:
     }
 
 
-def _tell(change: GateChange) -> None:
-    log.warning(
-        "gate.changed", platform=change.platform, before=change.before, after=change.after, reason=change.reason
-    )
+def _tell(change: GateChange | None) -> None:
+    if change is not None:
+        log.warning(
+            "gate.changed", platform=change.platform, before=change.before, after=change.after, reason=change.reason
+        )

@@ -1,12 +1,12 @@
 """The sweeper: looks after batches in custody that show no progress, and sends again what was lost.
 
-Never by age alone. A worker's batch is taken for lost when its lease has ended; a queue's when the queue is empty, or
-when workers have begun batches that were queued well after it; a result's when the results queue is empty. What has
-been begun too often without an end becomes dead letters: it may be what kills the workers.
+Never by age alone. A worker's batch is taken for lost when its lease has ended or the worker shows no sign of life; a
+queue's when the queue is empty, or when workers have begun batches that were queued well after it; a result's when the
+results queue is empty. What has been begun too often without an end becomes dead letters: it may be what kills them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from backends.bootstrap import Backends
-from backends.custody import ANSWERED_S, QUEUED_S, Entry, Note, Phase
+from backends.custody import ANSWERED_S, BEGUN_S, QUEUED_S, Entry, Note, Phase
 from schemas.batch import Batch, Lane
 from schemas.errors import ContractError
 from workers.burial import bury_batch, bury_message
@@ -35,6 +35,8 @@ class Seen:
     depth: Mapping[Lane, int]
     results: int
     newest_begun_ms: Mapping[Lane, int]
+    alive: frozenset[str]  # processes that have shown a sign of life
+    now_ms: int
 
 
 class Next(StrEnum):
@@ -52,7 +54,7 @@ def decide(note: Note, lane: Lane, seen: Seen) -> Next:
             overtaken = seen.newest_begun_ms[lane] > note.since_ms + _OVERTAKEN_MS
             lost = seen.depth[lane] == 0 or overtaken
         case Phase.BEGUN:
-            lost = True
+            lost = seen.now_ms >= note.ends_ms or note.holder.partition("/")[0] not in seen.alive
         case Phase.ANSWERED:
             lost = seen.results == 0
         case _:
@@ -65,8 +67,15 @@ def decide(note: Note, lane: Lane, seen: Seen) -> Next:
 
 def look_s(note: Note) -> float:
     """How long to wait before looking again: longer after each redrive that brought nothing."""
-    first_s = ANSWERED_S if note.phase is Phase.ANSWERED else QUEUED_S
-    return min(_LOOK_S_MAX, first_s * 2.0 ** min(note.redrives, 10))
+    match note.phase:
+        case Phase.QUEUED:
+            return min(_LOOK_S_MAX, QUEUED_S * 2.0 ** min(note.redrives, 10))
+        case Phase.BEGUN:
+            return BEGUN_S
+        case Phase.ANSWERED:
+            return ANSWERED_S
+        case _:
+            assert_never(note.phase)
 
 
 class Sweeper:
@@ -98,6 +107,8 @@ class Sweeper:
             depth={lane: depths[broker.queues[lane].name] for lane in Lane},
             results=depths[broker.results.name],
             newest_begun_ms=self._backends.custody.newest_begun_ms(),
+            alive=frozenset(beat.name for beat in self._backends.heartbeats.alive("worker")),
+            now_ms=int(self._backends.clock.now().timestamp() * 1000),
         )
 
     def _look_after(self, entry: Entry, body: bytes, seen: Seen) -> int:
@@ -112,7 +123,7 @@ class Sweeper:
         if what is Next.LEAVE:
             custody.leave(entry, now=now, look_s=look_s(entry.note))
             return 0
-        if not custody.redrive(entry, now=now, look_s=look_s(entry.note)):
+        if not custody.redrive(entry, now=now, look_s=look_s(replace(entry.note, phase=Phase.QUEUED))):
             return 0
         if what is Next.BURY:
             # The event ends the custody; if it is lost, the batch is buried again.

@@ -5,7 +5,7 @@
 local new = 0
 for i = 3, #ARGV, 2 do
   if redis.call('HSETNX', KEYS[2], ARGV[i], ARGV[i + 1]) == 1 then
-    redis.call('HSET', KEYS[3], ARGV[i], 'queued|' .. ARGV[1] .. '|0|0|')
+    redis.call('HSET', KEYS[3], ARGV[i], 'queued|' .. ARGV[1] .. '|0|0|0|')
     redis.call('ZADD', KEYS[1], ARGV[2], ARGV[i])
     new = new + 1
   end

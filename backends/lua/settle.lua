@@ -20,7 +20,9 @@ local function learn()
   local slow = tonumber(ARGV[9]) > 0 and calls > 0 and tonumber(ARGV[8]) > tonumber(ARGV[9])
   if throttled > 0 or slow then
     if gate.down_at and now_us - figure('down_at') < DOWN_EVERY_US then return end
-    put('share', math.max(SHARE_MIN, share() * (throttled > 0 and SHARE_THROTTLED or SHARE_SLOW)))
+    -- As far down as it complains: one 429 among many answers is a wink, nothing but 429 a shout.
+    local factor = throttled > 0 and 1 - (1 - SHARE_THROTTLED) * throttled / calls or SHARE_SLOW
+    put('share', math.max(SHARE_MIN, share() * factor))
     put('down_at', whole(now_us))
     put('up_at', whole(now_us))
   elseif share() < 1 and counted > failed and now_us - figure('up_at') >= UP_EVERY_US then

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from backends.bootstrap import Backends
 from backends.clock import ManualClock
 from backends.connect import text
-from backends.custody import ANSWERED_S, QUEUED_S, Custody, Note, Phase
+from backends.custody import ANSWERED_S, BEGUN_S, QUEUED_S, Custody, Note, Phase
 from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.case import Case
 from schemas.ids import derive, new_id
@@ -71,9 +71,9 @@ class CustodyMachine(RuleBasedStateMachine):
         """The time of the model."""
         return NOON + timedelta(seconds=self.now_s)
 
-    def ms(self) -> int:
-        """The same as the notes keep it."""
-        return int(self.now.timestamp() * 1000)
+    def ms(self, in_s: float = 0) -> int:
+        """The same as the notes keep it, or some seconds later."""
+        return int((self.now.timestamp() + in_s) * 1000)
 
     @rule(number=st.integers(0, BATCHES - 1))
     def enter(self, number: int) -> None:
@@ -97,15 +97,16 @@ class CustodyMachine(RuleBasedStateMachine):
         if known.phase is Phase.BEGUN and known.holder == worker:
             assert known == found
             return
-        if known.phase is not Phase.QUEUED and self.look_s[batch.id] > self.now_s:
+        if known.phase is not Phase.QUEUED and known.ends_ms > self.ms():
             assert found is None
             return
-        assert (
-            Note(phase=Phase.BEGUN, since_ms=self.ms(), starts=known.starts + 1, redrives=known.redrives, holder=worker)
-            == found
-        )
-        assert found is not None
-        self.notes[batch.id], self.look_s[batch.id] = found, self.now_s + LEASE_S
+        starts = known.starts + 1
+        expected = Note(
+            phase=Phase.BEGUN, since_ms=self.ms(), ends_ms=self.ms(LEASE_S), starts=starts, redrives=known.redrives,
+            holder=worker,
+        )  # fmt: skip
+        assert expected == found
+        self.notes[batch.id], self.look_s[batch.id] = expected, self.now_s + BEGUN_S
 
     @precondition(lambda self: self.notes)
     @rule(data=st.data(), stale=st.booleans(), verb=st.sampled_from(["answered", "put_back", "leave", "redrive"]))
@@ -120,7 +121,7 @@ class CustodyMachine(RuleBasedStateMachine):
             entry = type(entry)(batch=ident, note=known, look_at_ms=entry.look_at_ms)
         if verb == "answered":
             done, look_s = self.custody.answered(ident, known, now=self.now), ANSWERED_S
-            after = replace(note, phase=Phase.ANSWERED, since_ms=self.ms())
+            after = replace(note, phase=Phase.ANSWERED, since_ms=self.ms(), ends_ms=self.ms(ANSWERED_S))
         elif verb == "put_back":
             done, look_s = self.custody.put_back(ident, known, now=self.now), QUEUED_S
             after = Note(phase=Phase.QUEUED, since_ms=self.ms(), starts=max(0, note.starts - 1), redrives=note.redrives)

@@ -11,7 +11,7 @@ from backends.waiting import Waiter, Why
 from platforms.catalogue import Catalogue
 from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.ids import derive
-from tests.command import CUTOFF, write_platform
+from tests.command import write_platform
 from tests.fixtures_valkey import NOON
 from workers.gather import gather
 

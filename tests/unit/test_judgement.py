@@ -46,7 +46,6 @@ def answer(
 ) -> Answer:  # fmt: skip
     """An answer to the call that carried some of the jobs."""
     keys = tuple(judgement.batch.key_of(job) for job in judgement.batch.jobs[jobs])
-    calm = {"results": [{"id": key, "code": "NO_BINDING"} for key in keys]}
     call = Call(url="https://x.example", headers={}, body=b"", timeout_s=10, keys=keys)
     return Answer(
         call=call,

@@ -1,5 +1,7 @@
 """The sweeper's decision: lost is what shows no progress, never what is merely old."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,18 +15,34 @@ NOTES = st.builds(
     Note,
     phase=st.sampled_from(Phase),
     since_ms=st.integers(0, 10 * HOUR_MS),
+    ends_ms=st.integers(0, 10 * HOUR_MS),
     starts=st.integers(0, 30),
     redrives=st.integers(0, 40),
     holder=st.just("w"),
 )
 
 
-def seen(*, depth: int = 0, results: int = 0, newest_begun_ms: int = 0) -> Seen:
+def seen(
+    *, depth: int = 0, results: int = 0, newest_begun_ms: int = 0, alive: tuple[str, ...] = ("w",), now_ms: int = 0
+) -> Seen:
     """What the queues look like, the same in both lanes."""
-    return Seen(depth=dict.fromkeys(Lane, depth), results=results, newest_begun_ms=dict.fromkeys(Lane, newest_begun_ms))
+    return Seen(
+        depth=dict.fromkeys(Lane, depth),
+        results=results,
+        newest_begun_ms=dict.fromkeys(Lane, newest_begun_ms),
+        alive=frozenset(alive),
+        now_ms=now_ms,
+    )
 
 
-SEEN = st.builds(seen, depth=st.integers(0, 3), results=st.integers(0, 3), newest_begun_ms=st.integers(0, 10 * HOUR_MS))
+SEEN = st.builds(
+    seen,
+    depth=st.integers(0, 3),
+    results=st.integers(0, 3),
+    newest_begun_ms=st.integers(0, 10 * HOUR_MS),
+    alive=st.sampled_from([(), ("w",)]),
+    now_ms=st.integers(0, 10 * HOUR_MS),
+)
 
 
 def test_a_batch_in_a_long_queue_is_left_there_however_old() -> None:
@@ -46,8 +64,16 @@ def test_a_batch_that_was_overtaken_is_lost_though_the_queue_is_not_empty() -> N
 
 
 def test_a_worker_whose_lease_has_ended_is_not_waited_for() -> None:
-    """It died, or hangs; what it may still do is harmless under the same idempotency keys."""
-    assert Next.REDRIVE == decide(Note(phase=Phase.BEGUN, since_ms=0, starts=1), Lane.BULK, seen(depth=9, results=9))
+    """It hangs; what it may still do is harmless under the same idempotency keys."""
+    note = Note(phase=Phase.BEGUN, since_ms=0, ends_ms=120_000, starts=1, holder="w/1")
+    assert Next.LEAVE == decide(note, Lane.BULK, seen(now_ms=119_999))
+    assert Next.REDRIVE == decide(note, Lane.BULK, seen(depth=9, results=9, now_ms=120_000))
+
+
+def test_a_worker_without_a_sign_of_life_is_not_waited_for_either() -> None:
+    """A lease covers the slowest platform; a dead worker's batch need not wait that long."""
+    note = Note(phase=Phase.BEGUN, since_ms=0, ends_ms=120_000, starts=1, holder="w/1")
+    assert Next.REDRIVE == decide(note, Lane.BULK, seen(alive=("x",), now_ms=10_000))
 
 
 def test_a_result_is_waited_for_while_the_results_queue_is_not_empty() -> None:
@@ -82,5 +108,5 @@ def test_a_note_is_read_as_it_was_written(note: Note) -> None:
 def test_each_lane_is_judged_by_its_own_queue(lane: Lane) -> None:
     """A person's job must not be held back because bulk work is queued."""
     depth = {each: 0 if each is lane else 100 for each in Lane}
-    what = Seen(depth=depth, results=0, newest_begun_ms=dict.fromkeys(Lane, 0))
+    what = replace(seen(), depth=depth)
     assert Next.REDRIVE == decide(Note(phase=Phase.QUEUED, since_ms=0), lane, what)
