@@ -46,7 +46,7 @@ class Rules:
     suspended_max_us: int = 600_000_000
     # Then a ramp: each step is held for a while and for some calls.
     ramp: tuple[float, ...] = (0.05, 0.25, 1.0)
-    step_us: int = 5_000_000
+    step_us: int = 3_000_000
     step_calls: int = 3
     # The learned share of the rate: down fast, but once for one burst of complaints; up slowly.
     share_min: float = 0.05

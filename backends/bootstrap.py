@@ -7,6 +7,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from backends.actions import Actions
 from backends.admission import Admission
 from backends.broker import Broker
 from backends.clock import Clock, SystemClock
@@ -40,6 +41,7 @@ class Backends:
     broker: Broker
     store: StatusStore
     runs: Runs
+    actions: Actions
     admission: Admission
     gates: Gates
     waiting: WaitingSet
@@ -76,6 +78,7 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         broker=broker,
         store=StatusStore(redis, keys, vault),
         runs=Runs(redis, keys),
+        actions=Actions(redis, keys),
         admission=Admission(redis, keys),
         gates=Gates(redis, keys),
         waiting=WaitingSet(redis, keys),

@@ -19,11 +19,11 @@ from backends.scripts import script
 from schemas.batch import Batch, Lane
 
 # How long a queue may show no progress before somebody looks whether it still has the message.
-QUEUED_S: Final = 30.0
+QUEUED_S: Final = 10.0
 # How long a worker may show no sign of life before somebody looks whether it still lives; its lease may be longer.
 BEGUN_S: Final = 10.0
 # How long a result may be under way to the status store before somebody looks whether it is still coming.
-ANSWERED_S: Final = 30.0
+ANSWERED_S: Final = 15.0
 _PAGE: Final = 500
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from redis import Redis
 from backends.connect import text
 from backends.keys import Keys
 from schemas.outcome import REASON_CODES, REASONS, Reason
+from schemas.record import JobRecord
 from schemas.state import STATE_OF_CODE, State
 
 _PAGE = 500
@@ -45,6 +47,17 @@ class DeadJob:
     def platform(self) -> str:
         """The platform of the job."""
         return self.job.partition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """One dead letter with what is known of it. `mask` and `run` are empty if its case is gone."""
+
+    letter: DeadJob
+    mask: str
+    run: str
+    record: JobRecord
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +170,25 @@ class DeadLetters:
     def every(self) -> Iterator[DeadJob]:
         """Yield every dead letter, the oldest first."""
         yield from self._walk(self._keys.dead)
+
+    def read(self, letters: Iterable[DeadJob]) -> Iterator[DeadLetter]:
+        """Yield letters with what is known of them, a page at a time."""
+        rest = iter(letters)
+        while page := list(islice(rest, _PAGE)):
+            pipe = self._client.pipeline(transaction=False)
+            for letter in page:
+                pipe.hmget(self._keys.case(letter.case), "mask", "run")
+                pipe.hget(self._keys.jobs(letter.case), letter.platform)
+                pipe.hget(self._keys.details(letter.case), letter.platform)
+            found = pipe.execute()
+            for letter, (mask, run), packed, about in zip(page, found[::3], found[1::3], found[2::3], strict=True):
+                yield DeadLetter(
+                    letter=letter,
+                    mask=text(mask or b""),
+                    run=text(run or b""),
+                    record=JobRecord.unpack(packed) if packed else JobRecord(),
+                    about=orjson.loads(about) if about else {},
+                )
 
     def _walk(self, key: str) -> Iterator[DeadJob]:
         # A scan and not pages by place: letters leave while they are read, and a place would then skip one.

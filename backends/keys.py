@@ -21,7 +21,7 @@ PERMANENT: Final = frozenset(
         "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
         "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
-        "replays", "replays-open", "replay", "replay-jobs", "replay-sent",
+        "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
     }
 )  # fmt: skip
 
@@ -211,6 +211,11 @@ class Keys:
     def gate(self, platform: str) -> str:
         """Hash: state of one platform's gate, see `lua/gate.lua`; permanent."""
         return f"{self.namespace}:gate:{platform}"
+
+    @property
+    def actions(self) -> str:
+        """Stream: what people changed, see `backends.actions`; never trimmed; permanent."""
+        return f"{self.namespace}:actions"
 
     @property
     def heartbeats(self) -> str:

@@ -7,7 +7,6 @@ is told when to misbehave. Nothing here knows how the system repairs itself: it 
 import contextlib
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,31 +22,18 @@ import yaml
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backends.admission import GateState
 from backends.bootstrap import Backends, open_backends
 from backends.embedded import _OPTIONS, find_server
-from backends.gates import Gates
 from backends.settings import Settings
-from backends.store import CaseView
 from backends.vault import new_key_file, write_key_file
-from ops.inspector import Inspector
-from ops.ledger import LedgerComparison, fetch
 from platforms.catalogue import Catalogue
-from schemas.errors import RenewalError
 from schemas.ids import new_id
-from schemas.record import JobRecord
-from schemas.state import State
-from schemas.summary import LedgerCheck
 from tests.command import Done, Renewal, Started, free_port, wait_until, write_platform
+from tests.rig_jobs import SETTLE_S, Jobs, world_stats
 
 T = TypeVar("T")
 ROLES: Final = ("worker", "recorder", "scheduler")
-# A batch of a killed process comes back when a lease or a queue's patience has ended, and the machine is shared.
-SETTLE_S: Final = 100.0
-PATIENCE_S: Final = 5.0
 _START_S: Final = 40.0
-# What a child of this process sees of a server that is away.
-Away: Final = (RenewalError, RedisError, OSError)
 
 
 def small_catalogue(folder: Path, *, haste: int = 1) -> Path:
@@ -70,12 +56,6 @@ class ValkeyServer:
         self.port, self._folder = free_port(), folder
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The living server's process."""
-        assert self._process is not None
-        return self._process.pid
 
     def start(self) -> None:
         """Start it, again on what it has written down, and wait until it answers."""
@@ -141,8 +121,7 @@ class World:
 
     def stats(self) -> dict[str, Any]:
         """Return what the simulator counted."""
-        found: dict[str, Any] = self._session.get(f"{self.url}/_stats", timeout=20).json()
-        return found
+        return world_stats(self.url)
 
     def calls(self, platform: str | None = None) -> int:
         """Return how many calls have come to one platform, or to all."""
@@ -215,7 +194,7 @@ class Rig:
         self.catalogue = Catalogue.load(self._sandbox)
         self.backends = self._backends()
         self._stack.callback(self.backends.close)
-        self.inspector = Inspector(self.backends, self.catalogue)
+        self.jobs = Jobs(self.backends, self.catalogue, world_url=self.world.url)
 
     def _backends(self) -> Backends:
         settings = Settings(
@@ -346,89 +325,6 @@ class Rig:
         entry = yaml.safe_load(path.read_text(encoding="utf-8"))
         entry["limits"] = {**entry.get("limits", {}), **limits}
         path.write_text(yaml.safe_dump(entry, allow_unicode=True, sort_keys=False), encoding="utf-8")
-
-    def open_jobs(self) -> int:
-        """Return how many jobs of all runs the dispatcher still holds."""
-        return self.inspector.open_jobs(self.inspector.runs())
-
-    def settle(self, *, seconds: float = SETTLE_S, patience_s: float = PATIENCE_S) -> None:
-        """Wait until the dispatcher holds no job any more; `hurry` it when nothing has moved for `patience_s`."""
-        seen, since_s = (-1, -1), time.monotonic()
-
-        def settled() -> bool:
-            nonlocal seen, since_s
-            now_s, moved = time.monotonic(), (self.open_jobs(), self.world.calls())
-            if moved != seen or now_s - since_s > patience_s:
-                if moved == seen:
-                    self.hurry()
-                seen, since_s = moved, now_s
-            return not moved[0]
-
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: self.asked(settled), what="the end of every job", seconds=seconds)
-        left = self.open_jobs()
-        assert 0 == left, f"{left} jobs are open after {seconds:.0f} s: {dict(self.states())}; {self.held()}"
-
-    def hurry(self) -> None:
-        """Let what waits for a time be looked at now: the test cannot turn the clock of other processes.
-
-        Only when it is looked at changes, never what is found then.
-        """
-        redis, keys = self.backends.redis, self.backends.keys
-        now_ms = int(time.time() * 1000)
-        for waiting in (keys.custody, keys.waiting):
-            due = {member: now_ms for member, at_ms in redis.zscan_iter(waiting) if at_ms > now_ms}
-            if due:
-                redis.zadd(waiting, due, xx=True)
-        gates = Gates(redis, keys)
-        for view in gates.views([platform.key for platform in self.catalogue]):
-            if view.state in {GateState.SUSPENDED, GateState.BROKEN}:
-                gates.probe(view.platform)
-
-    def asked(self, look: Callable[[], T]) -> T | None:
-        """Return what a look at the stores says, or None while they are away."""
-        with contextlib.suppress(*Away):
-            return look()
-        return None
-
-    def held(self) -> str:
-        """Say where what is open may be."""
-        depths = self.backends.broker.depths()
-        return f"{self.backends.waiting.count()} batches wait, queues {depths}"
-
-    def cases(self) -> Iterator[CaseView]:
-        """Yield every case of all runs, once."""
-        seen: set[str] = set()
-        for run in self.inspector.runs():
-            for case in self.inspector.run_cases(run):
-                if case.id not in seen:
-                    seen.add(case.id)
-                    yield case
-
-    def records(self) -> Iterator[tuple[str, str, JobRecord]]:
-        """Yield every job of all runs: case, platform, record."""
-        for case in self.cases():
-            for platform in case.platforms:
-                yield case.id, platform, case.record(platform)
-
-    def states(self, platform: str | None = None) -> Counter[State]:
-        """Count the jobs of one platform or of all by state, from their records."""
-        return Counter(record.state for _, key, record in self.records() if platform in {None, key})
-
-    def comparison(self) -> LedgerCheck:
-        """Compare every record with what the platforms wrote down."""
-        comparison = LedgerComparison(fetch(self.world.url))
-        for case, platform, record in self.records():
-            comparison.add(case, platform, record)
-        return comparison.result()
-
-    def assert_told_truly(self, *, compared: int | None = None) -> LedgerCheck:
-        """Every recorded outcome is the platform's, no effect came twice, none came unasked."""
-        check = self.comparison()
-        assert check.agrees, check.examples
-        assert 0 == self.world.stats()["repeat_pairs"]
-        assert compared is None or compared == check.compared, (check, dict(self.states()))
-        return check
 
 
 def said(process: Started, pattern: str) -> str:

@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from typing_extensions import override
 
 from schemas.state import DISPATCHER_STATES, State
 from tests.command import numbers, wait_until, write_input
-from tests.rig import ROLES, Away, Rig, small_catalogue
+from tests.rig import ROLES, Rig, small_catalogue
+from tests.rig_jobs import PATIENCE_S, Away, asked
 
 SECONDS: Final = 1200.0
 FILE_NUMBERS: Final = 50
 # Above this many open jobs no file is submitted: what is open must stay bounded, whatever is broken.
 OPEN_MAX: Final = 2000
 SETTLE_S: Final = 600.0
+SHORT_S: Final = 60.0
 FROZEN_S: Final = 3.0
 _HURT_EVERY_S: Final = (2.0, 6.0)
 _ORDER_EVERY_S: Final = (1.0, 4.0)
@@ -59,6 +62,7 @@ class Score:
 
     injected: Counter[str] = field(default_factory=Counter)
     states: Counter[State] = field(default_factory=Counter)
+    dead: Counter[str] = field(default_factory=Counter)
     duration_s: float = 0.0
     accepted: int = 0
     missing_cases: int = 0
@@ -83,6 +87,7 @@ class Score:
             *(f"problem          {problem}" for problem in self.problems),
             f"faults injected  {self.injected.total()}: {_listed(self.injected)}",
             f"jobs through     {through}: {_listed(Counter({s.value: n for s, n in self.states.items()}))}",
+            f"dead letters     {self.dead.total()}: {_listed(self.dead)}",
             f"lost             {self.lost}",
             f"second effects   {self.second_effects}",
             f"re-driven        {self.redriven} batches",
@@ -94,9 +99,9 @@ class Score:
 class Feeder(threading.Thread):
     """Submits one file after the other while there is room; a file that was not taken is submitted again."""
 
-    def __init__(self, rig: Rig, stop: threading.Event) -> None:
+    def __init__(self, rig: Rig, stop: threading.Event, *, open_max: int) -> None:
         super().__init__(daemon=True)
-        self._rig, self._stopped = rig, stop
+        self._rig, self._stopped, self._open_max = rig, stop, open_max
         self.accepted = 0
 
     @property
@@ -104,12 +109,13 @@ class Feeder(threading.Thread):
         prefix, index = divmod(self.accepted // FILE_NUMBERS, _FILES_PER_PREFIX)
         return [f"13{prefix % 10}{mobile[3:]}" for mobile in numbers(FILE_NUMBERS, first=index * FILE_NUMBERS)]
 
+    @override
     def run(self) -> None:
         """Go on until told to stop; the file that is being taken then is taken whole."""
         file = self._rig.folder / "soak.csv"
         while not self._stopped.is_set():
-            held = self._rig.asked(self._rig.open_jobs)
-            if held is None or held > OPEN_MAX:
+            held = asked(self._rig.jobs.open)
+            if held is None or held > self._open_max:
                 self._stopped.wait(0.5)
                 continue
             self._take(write_input(file, self._mobiles))
@@ -175,12 +181,14 @@ class Storm:
                     psutil.Process(pid).resume()
 
 
-def soak(folder: Path, *, seconds: float = SECONDS, seed: int = 7, settle_s: float = SETTLE_S) -> Score:
-    """Run it, and return what it brought."""
+def soak(
+    folder: Path, *, seconds: float = SECONDS, seed: int = 7, open_max: int = OPEN_MAX, settle_s: float = SETTLE_S
+) -> Score:
+    """Run it, and return what it brought. A short one is not patient: what waits for a time is looked at sooner."""
     score, started_s, stop = Score(), time.monotonic(), threading.Event()
     with Rig(folder, catalogue=partial(small_catalogue, haste=5), faults="storm", seed=seed) as rig:
         up = rig.up(workers=2)
-        feeder = Feeder(rig, stop)
+        feeder = Feeder(rig, stop, open_max=open_max)
         feeder.start()
         Storm(rig).blow(seconds=seconds)
         stop.set()
@@ -188,8 +196,7 @@ def soak(folder: Path, *, seconds: float = SECONDS, seed: int = 7, settle_s: flo
         if up.process.poll() is not None:
             score.problems.append(f"the supervisor gave up: {up.err[-500:]}")
         try:
-            # A long soak waits as an operator would; a short one has no time for that.
-            rig.settle(seconds=settle_s, patience_s=5 if seconds < SECONDS / 10 else settle_s)
+            rig.jobs.settle(seconds=settle_s, patience_s=PATIENCE_S if seconds < SHORT_S else settle_s)
         except (AssertionError, *Away) as error:
             score.problems.append(str(error))
         score.accepted = feeder.accepted
@@ -200,10 +207,11 @@ def soak(folder: Path, *, seconds: float = SECONDS, seed: int = 7, settle_s: flo
 
 def _judge(rig: Rig, score: Score) -> None:
     """Hold records, ledger and audit against each other."""
-    wait_until(lambda: rig.asked(lambda: [rig.open_jobs()]), what="the stores")
-    score.states = rig.states()
-    score.missing_cases = score.accepted - len(list(rig.cases()))
-    check = rig.comparison()
+    wait_until(lambda: asked(lambda: [rig.jobs.open()]), what="the stores")
+    score.states = rig.jobs.states()
+    score.dead = Counter(str(record.reason) for *_, record in rig.jobs.records() if record.state is State.DEAD)
+    score.missing_cases = score.accepted - len(list(rig.jobs.cases()))
+    check = rig.jobs.comparison()
     stats: dict[str, Any] = rig.world.stats()
     score.second_effects = check.second_effects + check.unknown_effects + stats["repeat_pairs"]
     if not check.agrees:

@@ -61,6 +61,6 @@ def test_a_process_that_ends_at_any_step_loses_nothing_and_repeats_no_effect(rig
             wait_until(lambda: started.process.poll() is not None, what=f"the {role} at {step}")
             assert EXIT_CODE == started.process.returncode, started.err
             stack.enter_context(rig.single(role))
-        rig.settle(patience_s=2)
-    assert NUMBERS * len(rig.catalogue) * (index + 1) == rig.states().total()
-    rig.assert_told_truly()
+        rig.jobs.settle(patience_s=2)
+    assert NUMBERS * len(rig.catalogue) * (index + 1) == rig.jobs.states().total()
+    rig.jobs.assert_told_truly()

@@ -21,11 +21,11 @@ def test_processes_killed_under_load_lose_nothing_and_repeat_no_effect(tmp_path:
             rig.await_calls(calls)
             role = rig.random.choice(ROLES)
             rig.await_role(role, instead_of=[rig.kill(role)])
-        rig.settle()
-        states = rig.states()
+        rig.jobs.settle()
+        states = rig.jobs.states()
         assert NUMBERS * PLATFORMS == states.total()
         assert set() == set(states) & DISPATCHER_STATES
-        check = rig.assert_told_truly()
+        check = rig.jobs.assert_told_truly()
         assert check.compared > NUMBERS * PLATFORMS * 0.95, dict(states)
 
 
@@ -36,8 +36,8 @@ def test_a_rolling_restart_asks_no_platform_twice(tmp_path: Path) -> None:
         rig.submit(write_input(tmp_path / "input.csv", numbers(NUMBERS)))
         rig.await_calls(60)
         rig.replace("worker")
-        rig.settle()
-        rig.assert_told_truly(compared=NUMBERS * PLATFORMS)
+        rig.jobs.settle()
+        rig.jobs.assert_told_truly(compared=NUMBERS * PLATFORMS)
         assert {} == {job: times for job, times in rig.world.answers().items() if times != 1}
         calls = {platform.key: -(-NUMBERS // platform.limits.items_per_call) for platform in rig.catalogue}
         calls |= {platform.key: NUMBERS for platform in rig.catalogue if platform.protocol == "json"}

@@ -7,7 +7,8 @@ from pathlib import Path
 from schemas.outcome import Fault
 from schemas.state import DISPATCHER_STATES, FINAL_STATES, State
 from tests.command import numbers, wait_until, write_input
-from tests.rig import SETTLE_S, Rig, limits_of
+from tests.rig import Rig, limits_of
+from tests.rig_jobs import SETTLE_S
 
 NUMBERS = 200
 ILL = "many0"
@@ -19,7 +20,7 @@ IN_A_BATCH = 500
 
 def open_jobs(rig: Rig, platform: str) -> int:
     """Return how many jobs of a platform the dispatcher holds."""
-    return sum(count for state, count in rig.states(platform).items() if state in DISPATCHER_STATES)
+    return sum(count for state, count in rig.jobs.states(platform).items() if state in DISPATCHER_STATES)
 
 
 def await_others(rig: Rig) -> None:
@@ -53,10 +54,10 @@ def test_no_job_dies_while_a_platform_refuses_our_credentials(tmp_path: Path) ->
         before = rig.world.calls(ILL)
         threading.Event().wait(LASTS_S)
         assert rig.world.calls(ILL) <= before + 1, "a suspended platform is only probed"
-        assert 0 == rig.states()[State.DEAD]
+        assert 0 == rig.jobs.states()[State.DEAD]
         rig.world.order(ILL, None)
-        rig.settle()
-        rig.assert_told_truly(compared=NUMBERS * len(rig.catalogue))
+        rig.jobs.settle()
+        rig.jobs.assert_told_truly(compared=NUMBERS * len(rig.catalogue))
 
 
 def test_a_bad_item_is_found_and_buried_alone(tmp_path: Path) -> None:
@@ -64,12 +65,12 @@ def test_a_bad_item_is_found_and_buried_alone(tmp_path: Path) -> None:
     one = limits_of({ILL: {"limits": {"calls_per_s": 20, "in_flight": 4, "items_per_call": IN_A_BATCH}}})
     with Rig(tmp_path, catalogue=one) as rig:
         rig.submit(write_input(tmp_path / "input.csv", numbers(IN_A_BATCH)))
-        bad = [case.id for case in rig.cases()][137]
+        bad = [case.id for case in rig.jobs.cases()][137]
         rig.world.order(ILL, "reject_batch", status=422, cases=[bad])
         rig.up(workers=1)
-        rig.settle()
-        dead = [(case, record.reason) for case, _, record in rig.records() if record.state is State.DEAD]
+        rig.jobs.settle()
+        dead = [(case, record.reason) for case, _, record in rig.jobs.records() if record.state is State.DEAD]
         assert [(bad, Fault.REJECTED_REQUEST)] == dead
-        assert IN_A_BATCH - 1 == sum(count for state, count in rig.states().items() if state in FINAL_STATES)
+        assert IN_A_BATCH - 1 == sum(count for state, count in rig.jobs.states().items() if state in FINAL_STATES)
         assert rig.world.calls(ILL) <= 2 * ceil(log2(IN_A_BATCH)) + 2
-        rig.assert_told_truly(compared=IN_A_BATCH - 1)
+        rig.jobs.assert_told_truly(compared=IN_A_BATCH - 1)

@@ -19,8 +19,8 @@ def test_a_valkey_that_is_killed_twice_and_comes_back_loses_nothing(tmp_path: Pa
         for calls in (80, 240):
             rig.await_calls(calls)
             rig.restart_valkey()
-        rig.settle()
-        rig.assert_told_truly(compared=NUMBERS * PLATFORMS)
+        rig.jobs.settle()
+        rig.jobs.assert_told_truly(compared=NUMBERS * PLATFORMS)
 
 
 def test_a_valkey_that_answers_nobody_for_a_while_loses_nothing(tmp_path: Path) -> None:
@@ -31,5 +31,5 @@ def test_a_valkey_that_answers_nobody_for_a_while_loses_nothing(tmp_path: Path) 
         rig.await_calls(80)
         with rig.frozen_valkey():
             threading.Event().wait(FROZEN_S)
-        rig.settle()
-        rig.assert_told_truly(compared=NUMBERS * PLATFORMS)
+        rig.jobs.settle()
+        rig.jobs.assert_told_truly(compared=NUMBERS * PLATFORMS)

@@ -182,7 +182,8 @@ def accepted(backends: Backends) -> tuple[str, Batch]:
         [
             Case(
                 id=case, number=NUMBER, token=backends.vault.token(NUMBER), line=2,
-                cutoff_at="2026-11-01T00:00:00+08:00", basis=Basis.PLANNED_RELEASE, cycle="2026-11-01", reference="", platforms=("alpha",),
+                cutoff_at="2026-11-01T00:00:00+08:00", basis=Basis.PLANNED_RELEASE, cycle="2026-11-01", reference="",
+                platforms=("alpha",),
             )
         ],
         now=NOON,

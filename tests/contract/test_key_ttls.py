@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from backends.actions import Action, What
 from backends.bootstrap import Backends
 from backends.connect import text
-from backends.keys import ADMISSION_TTL_S, PERMANENT, SEEN_TTL_S, TRAIL_TTL_S, Keys
+from backends.keys import ADMISSION_TTL_S, PERMANENT, REPLAY_LOCK_TTL_S, SEEN_TTL_S, TRAIL_TTL_S, Keys
+from backends.replays import Group
 from backends.waiting import Why
 from schemas.batch import Basis, Batch, Job, seal_context
 from schemas.case import Case
@@ -22,7 +24,7 @@ from tests.fixtures_valkey import NOON
 
 NUMBER = "+8613912345678"
 CUTOFF = "2026-11-01T00:00:00+08:00"
-TYPES = {"String": b"string", "Hash": b"hash", "Set": b"set", "Sorted set": b"zset", "List": b"list"}
+TYPES = {"String": b"string", "Hash": b"hash", "Set": b"set", "Sorted set": b"zset", "List": b"list", "Stream": b"stream"}
 
 
 @pytest.fixture
@@ -49,6 +51,8 @@ def busy(backends: Backends) -> Backends:
     backends.heartbeats.beat("worker", facts={})
     wait(backends, run, case)
     take_into_custody(backends, run, case)
+    replay(backends, case)
+    backends.actions.append(Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}"))
     return backends
 
 
@@ -69,6 +73,19 @@ def take_into_custody(backends: Backends, run: str, case: str) -> None:
     assert backends.custody.begin(batch, holder="w", lease_s=1, now=NOON)
     (entry,) = backends.custody.overdue(NOON + timedelta(minutes=1), at_most=5)
     assert backends.custody.redrive(entry, now=NOON, look_s=1)
+
+
+def replay(backends: Backends, case: str) -> None:
+    """Ask for a replay, and die while something of it is out."""
+    ident = new_id()
+    backends.replays.create(
+        ident, jobs=[f"{case}.alpha"], who="somebody", reason="mended", wanted="all", state=State.DEAD, canary=1,
+        now=NOON,
+    )  # fmt: skip
+    assert backends.replays.lock(ident, "t")
+    (progress,) = backends.replays.get(ident).platforms
+    out = Group(run=new_id(), generation=1, attempts=1, cases=(case,))
+    assert backends.replays.write(ident, "t", progress=progress, sent=[out])
 
 
 def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
@@ -107,7 +124,7 @@ def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
 
 def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
     """What is not made here would not be looked at above."""
-    assert PERMANENT | {"seen", "rate", "slots", "trail"} == {family(key) for key in names(busy)}
+    assert PERMANENT | {"seen", "rate", "slots", "trail", "replay-lock"} == {family(key) for key in names(busy)}
 
 
 def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
@@ -120,7 +137,8 @@ def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
 def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     """An event is recognised for three days, a trail kept for thirty; an idle limiter is forgotten in ten minutes."""
     redis: Any = busy.redis
-    ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "trail": TRAIL_TTL_S}
+    ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "trail": TRAIL_TTL_S,
+            "replay-lock": REPLAY_LOCK_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)

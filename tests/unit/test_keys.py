@@ -13,7 +13,7 @@ from backends.keys import PERMANENT, Keys
 # Queues belong to the broker, and a prefix is no key.
 NO_KEYS = {"queue", "results_queue", "unacked", "unacked_index", "unreadable", "rest", "run_prefix", "dead_at_prefix", "trail_prefix"}
 DOCUMENTED = re.compile(
-    r"(?P<type>String|Hash|Set|Sorted set|List): \S.*; (?:(?P<permanent>permanent)|TTL (?P<ttl>\w+))\."
+    r"(?P<type>String|Hash|Set|Sorted set|List|Stream): \S.*; (?:(?P<permanent>permanent)|TTL (?P<ttl>\w+))\."
 )
 MEMBERS = {name: member for name, member in vars(Keys).items() if not name.startswith("_") and name != "namespace"}
 FAMILIES = sorted(set(MEMBERS) - NO_KEYS)
