@@ -99,7 +99,7 @@ class Actions:
             ident = text(self._client.xadd(self._key, fields))
         except (RedisError, OSError) as error:
             raise BackendUnavailable(f"{action.what} could not be written down ({type(error).__name__})") from error
-        log.info("action.taken", id=ident, **said)
+        log.info("action.taken", **said)
         return ident
 
     def list(
@@ -132,7 +132,7 @@ def _masked(value: Any) -> Any:
     return mask_text(value) if isinstance(value, str) else value
 
 
-def _read(ident: str, fields: dict[bytes, bytes]) -> Recorded:
+def _read(ident: str, fields: Any) -> Recorded:
     said = {text(name): text(value) for name, value in fields.items()}
     return Recorded(
         id=ident,

@@ -16,6 +16,7 @@ from backends.custody import Custody
 from backends.dead import DeadLetters
 from backends.dispatch import Dispatch
 from backends.embedded import EmbeddedValkey
+from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
 from backends.keys import Keys
@@ -52,6 +53,7 @@ class Backends:
     origins: Origins
     replays: Replays
     heartbeats: Heartbeats
+    figures: Figures
     clock: Clock
 
     def close(self) -> None:
@@ -89,6 +91,7 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         origins=Origins(redis, keys, vault),
         replays=Replays(redis, keys),
         heartbeats=Heartbeats(redis, keys),
+        figures=Figures(redis, keys),
         clock=clock,
     )
 

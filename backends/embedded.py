@@ -212,6 +212,20 @@ class EmbeddedValkey:
             (self._folder / name).unlink(missing_ok=True)
 
 
+def is_running(folder: Path) -> bool:
+    """Tell whether a server holds this folder; makes and starts nothing."""
+    try:
+        with (folder / "start.lock").open("rb") as starting, (folder / "server.lock").open("rb") as lock:
+            # Nobody who starts or stops the server may take this short look for the server itself.
+            fcntl.flock(starting, fcntl.LOCK_SH)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def find_server() -> Path:
     """Return the server program. Raises ConfigurationError with the three ways to get one."""
     try:

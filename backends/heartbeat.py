@@ -19,11 +19,18 @@ _FORGOTTEN_S = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """One living process."""
+    """The last sign of life of one process. `gone` says that it is known to have ended without a word."""
 
     role: str
     name: str
     facts: dict[str, Any]
+    silent_s: float = 0.0
+    gone: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is taken for living."""
+        return self.silent_s <= SILENT_S and not self.gone
 
 
 class Heartbeats:
@@ -42,16 +49,20 @@ class Heartbeats:
 
     def alive(self, role: str | None = None) -> list[Heartbeat]:
         """Return the living processes of a role, or all, by name."""
-        living: list[Heartbeat] = []
+        return [beat for beat in self.every() if beat.alive and role in {None, beat.role}]
+
+    def every(self) -> list[Heartbeat]:
+        """Return every process that has not said good-bye, by name; the silent ones for a day."""
+        found: list[Heartbeat] = []
         for field, body in sorted(self._client.hgetall(self._key).items()):
-            its_role, _, name = text(field).partition(":")
+            role, _, name = text(field).partition(":")
             facts = orjson.loads(body)
             silent_s = time.time() - facts["at_s"]
             if silent_s > _FORGOTTEN_S:
                 self._client.hdel(self._key, field)
-            elif silent_s <= SILENT_S and role in {None, its_role} and not _ended_here(name):
-                living.append(Heartbeat(role=its_role, name=name, facts=facts))
-        return living
+            else:
+                found.append(Heartbeat(role=role, name=name, facts=facts, silent_s=silent_s, gone=_ended_here(name)))
+        return found
 
 
 def process_name() -> str:

@@ -4,12 +4,14 @@ import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from backends import failpoint
 from backends.bootstrap import Backends, open_backends
-from backends.heartbeat import Heartbeats, process_name
+from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
 from ops.lifeline import stop_on_signals
@@ -95,15 +97,15 @@ def _opened() -> Iterator[tuple[Backends, Catalogue]]:
 
 
 @contextlib.contextmanager
-def _beating(heartbeats: Heartbeats, role: str) -> Iterator[None]:
-    """Show a sign of life every few seconds, from a thread of its own."""
-    ended = threading.Event()
+def _beating(heartbeats: Heartbeats, role: str, *, facts: Callable[[], dict[str, Any]] = dict) -> Iterator[None]:
+    """Show a sign of life every few seconds, with the facts of that moment, from a thread of its own."""
+    ended, since_s = threading.Event(), time.time()
 
     def beat() -> None:
         while True:
             # A sign of life that cannot be written is a sign too: the key ends by itself.
             with contextlib.suppress(Exception):
-                heartbeats.beat(role, facts={"process": process_name()})
+                heartbeats.beat(role, facts={"since_s": since_s, **facts()})
             if ended.wait(_BEAT_S):
                 return
 

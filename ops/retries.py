@@ -99,7 +99,8 @@ class Retries:
         Under a lease, and finished only when the jobs are decided: a crash in between leaves the batch where it was.
         """
         self._log(What.RETRIES_CANCEL, chosen, reason=reason)
-        batches, jobs, busy = 0, 0, []
+        batches = jobs = 0
+        busy: list[str] = []
         for start in range(0, len(chosen), _PAGE):
             now = self._backends.clock.now()
             names = [waiting.batch for waiting in chosen[start : start + _PAGE]]

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from backends import failpoint
 from backends.bootstrap import Backends, embedded_if_needed, open_backends
+from backends.log import configure_logging
 from backends.settings import Settings
 from backends.vault import new_key_file, write_key_file
 from platforms.catalogue import SAMPLE, Catalogue
@@ -18,6 +19,7 @@ from schemas.errors import BackendUnavailable
 def opened(*, sandbox: bool = False, catalogue: Path | None = None) -> Iterator[tuple[Backends, Catalogue]]:
     """Yield the backends and the catalogue of the environment; with `sandbox`, those of sandbox runs."""
     settings = Settings.load()
+    configure_logging()  # to standard error: what a command prints is data
     failpoint.arm(settings.failpoint or "")
     loaded = Catalogue.load(catalogue or settings.catalogue or SAMPLE)
     with contextlib.ExitStack() as stack:

@@ -155,8 +155,8 @@ class Replayer:
         if progress.round < replay.round:
             _begin_round(progress, replay.round)
         move = Next(phase=progress.phase, why=progress.why) if replay.halt else self._decide(replay, progress)
-        if move.phase is not progress.phase:
-            log.info("replay.moved", replay=replay.id, platform=progress.platform, phase=move.phase, reason=move.why)
+        if move.phase is Phase.STOPPED and progress.phase is not Phase.STOPPED:
+            log.warning("replay.stopped", replay=replay.id, platform=progress.platform, reason=move.why)
         progress.phase, progress.why = move.phase, move.why
         if move.count:
             self._plan(replay, progress, move.count)

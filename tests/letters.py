@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from backends.bootstrap import Backends
+from backends.connect import text
 from backends.waiting import Why
 from schemas.batch import Basis, Batch, Job, seal_context
 from schemas.case import Case
@@ -94,12 +96,13 @@ def waiting(backends: Backends) -> list[Batch]:
 
 
 def _ids(backends: Backends) -> list[str]:
-    return [ident.decode() for ident in backends.redis.zrange(backends.keys.waiting, 0, -1)]
+    found: list[Any] = backends.redis.zrange(backends.keys.waiting, 0, -1)
+    return [text(ident) for ident in found]
 
 
 def drain(backends: Backends) -> list[Batch]:
     """Take every batch that waits out of the waiting set, as a scheduler does."""
-    found = []
+    found: list[Batch] = []
     while (leased := backends.waiting.lease(backends.clock.now(), at_most=100)).batches:
         backends.waiting.finish(leased)
         found += leased.batches

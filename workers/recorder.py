@@ -35,7 +35,7 @@ class Recorder:
         self._backends, self._stop = backends, stop
         self._held: list[Message] = []
         self._applied = 0
-        self._beaten = 0.0
+        self._beaten, self._since_s = 0.0, time.time()
 
     def run(self) -> None:
         """Consume until told to stop; reconnect when the broker or Redis went away."""
@@ -111,7 +111,7 @@ class Recorder:
     def _beat(self) -> None:
         if time.monotonic() - self._beaten > _BEAT_S:
             self._beaten = time.monotonic()
-            self._backends.heartbeats.beat("recorder", facts={"events": self._applied})
+            self._backends.heartbeats.beat("recorder", facts={"since_s": self._since_s, "events": self._applied})
 
 
 def _text(body: Any) -> str:

@@ -37,6 +37,7 @@ class Scheduler:
         self._sweeper = Sweeper(backends)
         self._released = self._redriven = 0
         self._beaten = self._swept = 0.0
+        self._since_s = time.time()
         self._full = False
 
     def run(self) -> None:
@@ -93,4 +94,5 @@ class Scheduler:
     def _beat(self) -> None:
         if time.monotonic() - self._beaten > _BEAT_S:
             self._beaten = time.monotonic()
-            self._backends.heartbeats.beat("scheduler", facts={"released": self._released, "redriven": self._redriven})
+            facts = {"since_s": self._since_s, "released": self._released, "redriven": self._redriven}
+            self._backends.heartbeats.beat("scheduler", facts=facts)

@@ -19,7 +19,7 @@ from schemas.batch import Batch, Lane
 from schemas.errors import ContractError
 from workers.burial import bury_batch, bury_message
 
-STARTS_MAX: Final = 12
+STARTS_MAX: Final = 8
 REDRIVES_MAX: Final = 24
 _AT_ONCE: Final = 200
 # A queue hands messages out in order, give or take what workers hold ready for their next free thread.

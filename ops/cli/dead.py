@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ops.dead_letters import DeadDesk
 
 app = typer.Typer(help="Dead letters: jobs that need a person.", no_args_is_help=True)
-replays.add_to(app)
 
 
 class ExportFormat(StrEnum):
@@ -187,3 +186,6 @@ def discard(
         agree(len(letters), what="dead letters to be given up for good", expect=expect_count)
         changed = desk.discard(letters, reason=reason)
         say(f"{changed} of {len(letters)} jobs are CANCELLED")
+
+
+replays.add_to(app)

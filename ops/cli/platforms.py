@@ -1,63 +1,108 @@
-"""The catalogue."""
+"""The platforms: what the catalogue says of them, how they do, and a person's hand on their gates."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.cli.output import Format, OutputOption, emit, say
+from ops.cli.consent import ReasonOption, needs_reason
+from ops.cli.output import Format, OutputOption, SandboxOption, emit, say
 
 if TYPE_CHECKING:
+    from backends.bootstrap import Backends
+    from ops.operator import Operator, Turned
     from platforms.catalogue import Catalogue
 
-app = typer.Typer(help="The catalogue of platforms.", no_args_is_help=True)
+app = typer.Typer(help="The platforms: catalogue, health, and a hand on their gates.", no_args_is_help=True)
 FolderOption = Annotated[
-    Path | None, typer.Option("--catalogue", help="Folder of platforms; the sample when not given.")
+    Path | None, typer.Option("--catalogue", help="Show what this folder says of platforms, and no health.")
 ]
-_FIELDS = ("key", "name", "category", "protocol", "calls_per_s", "in_flight", "items_per_call", "auth", "endpoint")
+OverOption = Annotated[
+    float | None,
+    typer.Option("--over", min=1, max=300, help="Watch for so many seconds, and judge the calls of these alone."),
+]
+KeysArgument = Annotated[list[str], typer.Argument(help="Keys of platforms.")]
+AsOption = Annotated[str, typer.Option("--as", help="Who does it, if not the user of this machine.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show before and after; change nothing.")]
+_CATALOGUE_FIELDS = (
+    "key", "name", "category", "protocol", "calls_per_s", "in_flight", "items_per_call", "auth", "endpoint",
+)  # fmt: skip
+_CHANGE_FIELDS = ("platform", "what", "before", "after")
+_TURNED_FIELDS = ("platform", "before", "after", "dry_run")
+_RATE_S = 1.0
+_GROUPS_MAX = 5
 
 
 @app.command("list")
 def list_platforms(
+    *,
     catalogue: FolderOption = None,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only these states; may be given again.")] = None,
+    over: OverOption = None,
+    sandbox: SandboxOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """List the platforms of a catalogue."""
-    rows = [
-        {
-            "key": platform.key,
-            "name": f"{platform.name.en} {platform.name.zh}",
-            "category": platform.category,
-            "protocol": platform.protocol,
-            "calls_per_s": platform.limits.calls_per_s,
-            "in_flight": platform.limits.in_flight,
-            "items_per_call": platform.limits.items_per_call if platform.protocol == "bulk-json" else 1,
-            "auth": platform.auth.scheme,
-            "endpoint": platform.endpoint,
-        }
-        for platform in _load(catalogue)
-        if category in {None, platform.category}
-    ]
-    emit(rows, fields=_FIELDS, output=output)
+    """List the platforms with their health, those in trouble first; without a running system, the catalogue.
+
+    Success and p95 are over all calls, or over those of --over; calls_per_s_now is measured, over a second if no other
+    time is given.
+    """
+    from schemas.errors import InputError
+
+    if not _is_up(catalogue, sandbox=sandbox):
+        if state or over:
+            raise InputError("--state and --over ask for health: that needs a running system, and no --catalogue")
+        if catalogue is None:
+            say("the system is not up, so nothing is known of health; this is the catalogue")
+        rows = [_entry(platform) for platform in _load(catalogue) if category in {None, platform.category}]
+        emit(rows, fields=_CATALOGUE_FIELDS, output=output)
+        return
+    from ops.health import HEALTH_FIELDS, NARROW_FIELDS, by_trouble
+
+    narrow = output is Format.TABLE
+    wanted = _states(state)
+    with _opened(sandbox=sandbox) as (backends, loaded):
+        found = _healths(backends, loaded, over_s=over)
+        categories = {platform.key: platform.category for platform in loaded}
+        chosen = [health for health in by_trouble(found) if category in {None, categories[health.key]}]
+        shown = [health for health in chosen if not wanted or health.state in wanted]
+        rows = [health.narrow_row() if narrow else health.row() for health in shown]
+        emit(rows, fields=NARROW_FIELDS if narrow else HEALTH_FIELDS, output=output)
 
 
 @app.command()
 def show(
     key: Annotated[str, typer.Argument(help="Key of the platform.")],
+    *,
     catalogue: FolderOption = None,
+    over: OverOption = None,
+    sandbox: SandboxOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Show one entry with its defaults filled in."""
-    import json
-
-    import yaml
-
-    entry = _load(catalogue).get(key).model_dump(mode="json")
-    if output is Format.TABLE:
-        print(yaml.safe_dump(entry, allow_unicode=True, sort_keys=False), end="")
-    else:
-        print(json.dumps(entry, ensure_ascii=False, indent=2))
+    """Show one platform: its entry, defaults filled in; if the system is up, also health, gate and dead letters."""
+    if not _is_up(catalogue, sandbox=sandbox):
+        _print(_load(catalogue).get(key).model_dump(mode="json"), output=output)
+        return
+    with _opened(sandbox=sandbox) as (backends, loaded):
+        entry = loaded.get(key).model_dump(mode="json")
+        (health,) = _healths(backends, loaded.select([key]), over_s=over)
+        gate = health.gate
+        entry["health"] = {name: value for name, value in health.row().items() if name not in {"key", "name"}}
+        entry["gate"] = {
+            "state": gate.state.value,
+            "reason": gate.reason or None,
+            "since": gate.since.isoformat() if gate.since else None,
+            "until": gate.until.isoformat() if gate.until else None,
+            "trips": gate.trips,
+            "learned_share": gate.share,
+            "limit_calls_per_s": gate.limit_calls_per_s,
+            "limit_in_flight": gate.limit_in_flight,
+        }
+        entry["dead_groups"] = _dead_groups(backends, key)
+        _print(entry, output=output)
 
 
 @app.command()
@@ -76,8 +121,218 @@ def check(
     say(f"{len(catalogue)} platforms, {bulk} of them bulk: all entries are valid")
 
 
+# -- a person's hand ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def pause(
+    keys: KeysArgument,
+    *,
+    reason: ReasonOption = "",
+    ends: Annotated[str | None, typer.Option("--for", help="How long: 30m, 2h, or until an instant.")] = None,
+    who: AsOption = "",
+    dry_run: DryRunOption = False,
+    sandbox: SandboxOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Let no call through, not even a probe, until resumed or until the time is over. Its jobs wait."""
+    needs_reason(reason)
+    with _operator(who=who, dry_run=dry_run, sandbox=sandbox) as (operator, backends):
+        from ops.when import parse_ahead
+
+        until = parse_ahead(ends, option="--for", now=backends.clock.now()) if ends else None
+        _tell(operator.pause(keys, reason=reason, until=until), dry_run=dry_run, output=output)
+
+
+@app.command()
+def resume(
+    keys: KeysArgument,
+    *,
+    reason: ReasonOption = "",
+    who: AsOption = "",
+    dry_run: DryRunOption = False,
+    sandbox: SandboxOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """End pause, suspension and breaker; what was more than paused comes back on a ramp."""
+    needs_reason(reason)
+    with _operator(who=who, dry_run=dry_run, sandbox=sandbox) as (operator, _):
+        _tell(operator.resume(keys, reason=reason), dry_run=dry_run, output=output)
+
+
+@app.command()
+def suspend(
+    keys: KeysArgument,
+    *,
+    reason: ReasonOption = "",
+    who: AsOption = "",
+    dry_run: DryRunOption = False,
+    sandbox: SandboxOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Stop all but a probe now and then; the first probe that succeeds resumes the platform by itself."""
+    needs_reason(reason)
+    with _operator(who=who, dry_run=dry_run, sandbox=sandbox) as (operator, _):
+        _tell(operator.suspend(keys, reason=reason), dry_run=dry_run, output=output)
+
+
+@app.command()
+def probe(
+    keys: KeysArgument,
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the actions log.")] = "",
+    who: AsOption = "",
+    dry_run: DryRunOption = False,
+    sandbox: SandboxOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Let the next probe of a suspended or broken platform go now."""
+    with _operator(who=who, dry_run=dry_run, sandbox=sandbox) as (operator, _):
+        _tell(operator.probe(keys, reason=reason), dry_run=dry_run, output=output)
+
+
+@app.command()
+def limit(
+    keys: KeysArgument,
+    *,
+    calls_per_s: Annotated[float | None, typer.Option(help="At most so many calls a second.")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="At most so many calls at once.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Take both limits away.")] = False,
+    reason: ReasonOption = "",
+    who: AsOption = "",
+    dry_run: DryRunOption = False,
+    sandbox: SandboxOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Set limits below those of the catalogue, which no limit can raise; one that is not given stays."""
+    from schemas.errors import InputError
+
+    needs_reason(reason)
+    if clear and (calls_per_s is not None or in_flight is not None):
+        raise InputError("--clear takes both limits away: give it alone")
+    with _operator(who=who, dry_run=dry_run, sandbox=sandbox) as (operator, _):
+        if clear:
+            turned = operator.clear_limits(keys, reason=reason)
+        else:
+            turned = operator.limit(keys, reason=reason, calls_per_s=calls_per_s, in_flight=in_flight)
+        _tell(turned, dry_run=dry_run, output=output)
+
+
+def _tell(turned: "Sequence[Turned]", *, dry_run: bool, output: Format) -> None:
+    if output is Format.TABLE:
+        changes = [
+            {"platform": each.platform, "what": name, "before": _word(old), "after": _word(new)}
+            for each in turned
+            for name, (old, new) in each.changes.items()
+        ]
+        unchanged = [{"platform": each.platform, "what": "nothing changes"} for each in turned if not each.changes]
+        emit([*changes, *unchanged], fields=_CHANGE_FIELDS, output=output)
+    else:
+        rows = [
+            {"platform": each.platform, "before": each.before, "after": each.after, "dry_run": dry_run}
+            for each in turned
+        ]
+        emit(rows, fields=_TURNED_FIELDS, output=output)
+    if dry_run:
+        say(f"{len(turned)} platforms as they would be; nothing was changed: --dry-run")
+
+
+def _word(value: object) -> str:
+    return "–" if value in {None, ""} else str(value)
+
+
+# -- what it stands on -------------------------------------------------------------------------------------------------
+
+
+def _is_up(folder: Path | None, *, sandbox: bool) -> bool:
+    """Whether health can be asked for; to look at the catalogue must not start a server."""
+    from backends.embedded import is_running
+    from backends.settings import Settings
+
+    if sandbox or folder is not None:
+        return sandbox
+    settings = Settings.load()
+    return not settings.embedded or is_running(settings.data_dir.resolve() / "valkey")
+
+
+def _healths(backends: "Backends", catalogue: "Catalogue", *, over_s: float | None) -> list[Any]:
+    import time
+
+    from ops.snapshot import healths, take_two
+
+    earlier, now = take_two(backends, catalogue, apart_s=over_s or _RATE_S, clock=time.monotonic, wait=time.sleep)
+    return healths(catalogue, now, earlier=earlier, lately=over_s is not None)
+
+
+def _states(given: list[str] | None) -> set[str]:
+    from backends.admission import GateState
+    from schemas.errors import InputError
+
+    known = {*GateState, "maintenance"}
+    unknown = sorted(set(given or ()) - known)
+    if unknown:
+        raise InputError(f"--state {', '.join(unknown)}: expected one of {', '.join(sorted(known))}")
+    return set(given or ())
+
+
+def _dead_groups(backends: "Backends", key: str) -> list[dict[str, Any]]:
+    from backends.dead import DeadFilter
+    from ops.when import iso
+
+    groups = backends.dead.groups(DeadFilter(platforms=frozenset({key})))
+    newest = sorted(groups, key=lambda group: group.last_ms, reverse=True)[:_GROUPS_MAX]
+    return [
+        {"reason": group.reason, "count": group.count, "first": iso(group.first_ms), "last": iso(group.last_ms),
+         "sample": group.sample}
+        for group in newest
+    ]  # fmt: skip
+
+
+def _print(entry: dict[str, Any], *, output: Format) -> None:
+    import json
+
+    import yaml
+
+    plain = json.dumps(entry, ensure_ascii=False, indent=2)
+    if output is Format.TABLE:
+        # By way of JSON: a StrEnum is no plain text to YAML.
+        print(yaml.safe_dump(json.loads(plain), allow_unicode=True, sort_keys=False), end="")
+    else:
+        print(plain)
+
+
+def _entry(platform: Any) -> dict[str, Any]:
+    return {
+        "key": platform.key,
+        "name": f"{platform.name.en} {platform.name.zh}",
+        "category": platform.category,
+        "protocol": platform.protocol,
+        "calls_per_s": platform.limits.calls_per_s,
+        "in_flight": platform.limits.in_flight,
+        "items_per_call": platform.limits.items_per_call if platform.protocol == "bulk-json" else 1,
+        "auth": platform.auth.scheme,
+        "endpoint": platform.endpoint,
+    }
+
+
 def _load(folder: Path | None) -> "Catalogue":
     from backends.settings import Settings
     from platforms.catalogue import SAMPLE, Catalogue
 
     return Catalogue.load(folder or Settings.load().catalogue or SAMPLE)
+
+
+@contextmanager
+def _opened(*, sandbox: bool) -> "Iterator[tuple[Backends, Catalogue]]":
+    from ops.session import opened
+
+    with opened(sandbox=sandbox) as found:
+        yield found
+
+
+@contextmanager
+def _operator(*, who: str, dry_run: bool, sandbox: bool) -> "Iterator[tuple[Operator, Backends]]":
+    from ops.operator import Operator
+
+    with _opened(sandbox=sandbox) as (backends, catalogue):
+        yield Operator(backends, catalogue, who=who, dry_run=dry_run), backends

@@ -25,13 +25,13 @@ from ops.cli.output import Format, OutputOption, SandboxOption, emit, say
 
 if TYPE_CHECKING:
     from backends.dead import DeadFilter
+    from backends.store import CaseView
     from ops.dead_letters import DeadDesk
     from ops.inspector import Inspector
     from ops.replay_desk import ReplayDesk
 
 _LOOK_S = 0.5
 _INTERRUPTED = 130
-_SOME_DEAD = 3
 ReplayArgument = Annotated[str, typer.Argument(help="Id of the replay.")]
 StateOption = Annotated[
     str, typer.Option(help="DEAD, or PENDING_REVIEW: what a platform answered in a code nobody knew.")
@@ -102,9 +102,12 @@ def _jobs(desk: "DeadDesk", inspector: "Inspector", wanted: "DeadFilter", *, eve
         raise InputError(f"--state {state}: expected DEAD or PENDING_REVIEW")
     if wanted.reasons or wanted.since_ms or wanted.until_ms:
         raise InputError("--state PENDING_REVIEW: choose by --run, --case, --number, --platform only")
-    if wanted.cases is None and wanted.run is None:
+    if wanted.cases is not None:
+        cases: Iterator[CaseView] = map(inspector.case, sorted(wanted.cases))
+    elif wanted.run is not None:
+        cases = inspector.run_cases(wanted.run)
+    else:
         raise InputError("--state PENDING_REVIEW: say which, by --run, --case or --number")
-    cases = inspector.run_cases(wanted.run) if wanted.cases is None else map(inspector.case, sorted(wanted.cases))
     chosen = (view for view in cases if wanted.run in {None, view.run})
     return desk.under_review(chosen, platforms=wanted.platforms)
 

@@ -28,6 +28,8 @@ STEPS = {
 }
 NUMBERS = 30
 EXIT_CODE = 9
+# A worker has done something already; the others take all that is there at their first time.
+TIMES = {"worker": 2, "recorder": 1, "scheduler": 1}
 # So low that batches must wait for leave: that step is reached too.
 LIMITS = {"calls_per_s": 15, "in_flight": 8, "timeout_s": 1}
 FILES = count()
@@ -37,7 +39,10 @@ FILES = count()
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """One system for all steps; each step has numbers of its own."""
     catalogue = limits_of(
-        {"many": {"limits": {**LIMITS, "items_per_call": 3}}, "one": {"protocol": "json", "limits": LIMITS}}
+        {
+            "many": {"limits": {**LIMITS, "calls_per_s": 6, "items_per_call": 3}},
+            "one": {"protocol": "json", "limits": LIMITS},
+        }
     )
     with Rig(tmp_path_factory.mktemp("failpoints"), catalogue=catalogue, faults="normal", seed=14) as rig:
         yield rig
@@ -57,7 +62,7 @@ def test_a_process_that_ends_at_any_step_loses_nothing_and_repeats_no_effect(rig
                 stack.enter_context(rig.single(other))
         rig.submit(file)
         if role != "submit":
-            started = rig.start_single(role, RENEWAL_FAILPOINT=f"{step}:2")
+            started = rig.start_single(role, RENEWAL_FAILPOINT=f"{step}:{TIMES[role]}")
             wait_until(lambda: started.process.poll() is not None, what=f"the {role} at {step}")
             assert EXIT_CODE == started.process.returncode, started.err
             stack.enter_context(rig.single(role))

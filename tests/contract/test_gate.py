@@ -262,7 +262,7 @@ def test_a_platform_that_came_back_gets_5_then_25_then_100_percent(bench: Bench)
         bench.call(GOOD)
     changes = []
     for share in (0.05, 0.25, 1.0):
-        bench.move(4)
+        bench.move(2)
         for _ in range(3):
             permit = bench.leave()
             assert 1 / (100 * share) == pytest.approx(permit.interval_s)

@@ -24,7 +24,9 @@ from tests.fixtures_valkey import NOON
 
 NUMBER = "+8613912345678"
 CUTOFF = "2026-11-01T00:00:00+08:00"
-TYPES = {"String": b"string", "Hash": b"hash", "Set": b"set", "Sorted set": b"zset", "List": b"list", "Stream": b"stream"}
+TYPES = {
+    "String": b"string", "Hash": b"hash", "Set": b"set", "Sorted set": b"zset", "List": b"list", "Stream": b"stream",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ def busy(backends: Backends) -> Backends:
     wait(backends, run, case)
     take_into_custody(backends, run, case)
     replay(backends, case)
-    backends.actions.append(Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}"))
+    act = Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}", before={}, after={})
+    backends.actions.append(act)
     return backends
 
 
