@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     ] = 2000
     failpoint: Annotated[
         str | None,
-        Field(pattern=r"^[a-z_]+\.[a-z_]+(:[1-9][0-9]{0,5})?$", description="for tests: the step at which to die"),
+        Field(pattern=r"^[a-z_]+\.[a-z0-9_-]+(:[1-9][0-9]{0,5})?$", description="for tests: the step at which to die"),
     ] = None
 
     @field_validator("redis_url", "broker_url")

@@ -7,7 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from redis.exceptions import RedisError
 
 from backends import failpoint
 from backends.bootstrap import Backends, open_backends
@@ -18,7 +21,13 @@ from ops.lifeline import stop_on_signals
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import InputError, RenewalError
 
+if TYPE_CHECKING:
+    from producers.replay import Replayer
+
 _BEAT_S = 3.0
+_REPLAY_S = 0.5
+_AGAIN_S = 2.0
+log = structlog.get_logger()
 
 
 def run_worker() -> int:
@@ -41,12 +50,29 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from producers.replay import Replayer
     from workers.scheduler import Scheduler
 
     stop = stop_on_signals()
     with _opened() as (backends, catalogue):
         backends.broker.declare()
-        Scheduler(backends, catalogue, stop).run()
+        replaying = threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))
+        replaying.start()
+        try:
+            Scheduler(backends, catalogue, stop).run()
+        finally:
+            stop.set()
+            replaying.join()
+
+
+def _replay(replayer: "Replayer", stop: threading.Event) -> None:
+    """Step mass replays beside the releasing of what is due: a step may take a while where many letters wait."""
+    while not stop.wait(_REPLAY_S):
+        try:
+            replayer.step()
+        except (RenewalError, RedisError) as error:
+            log.warning("scheduler.waiting", reason=type(error).__name__)
+            stop.wait(_AGAIN_S)
 
 
 def run_simulate(

@@ -95,6 +95,7 @@ class Attempt:
                 log.info("attempt.ended", **_who(batch), end="copy")
                 return None
             reach("attempt.begun")
+            reach(f"poison.{batch.platform}")
             try:
                 return self._run(platform, batch, note=note)
             except BackendUnavailable:

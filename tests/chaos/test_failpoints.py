@@ -27,7 +27,7 @@ STEPS = {
     "submit": ["submit.accepted", "submit.published"],
 }
 NUMBERS = 30
-EXIT_CODE = 9
+EXIT_CODE = -9
 # A worker has done something already; the others take all that is there at their first time.
 TIMES = {"worker": 2, "recorder": 1, "scheduler": 1}
 # So low that batches must wait for leave: that step is reached too.

@@ -1,8 +1,6 @@
 """A night with dead letters, by commands only: find the cause, mend it, send them again, see that they settled."""
 
-import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 import pytest
 
 from backends.waiting import Why
-from producers.replay import Replayer
 from tests.command import Done, numbers, wait_until, write_input
 from tests.fixtures_valkey import NOON
 from tests.letters import accept, die, wait
@@ -31,24 +28,6 @@ def rows_of(done: Done, *, code: int = 0) -> list[dict[str, Any]]:
     return found if isinstance(found, list) else [found]
 
 
-@contextlib.contextmanager
-def stepped(rig: Rig) -> Iterator[None]:
-    """Step replays as a scheduler does."""
-    replayer, ended = Replayer(rig.backends, rig.catalogue), threading.Event()
-
-    def steps() -> None:
-        while not ended.wait(0.3):
-            replayer.step()
-
-    thread = threading.Thread(target=steps)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
 def replay_of(done: Done) -> str:
     """Return the replay that a command asked for."""
     return done.err.partition("replay ")[2].partition(":")[0]
@@ -56,7 +35,7 @@ def replay_of(done: Done) -> str:
 
 def test_a_platform_that_rejected_everything_is_mended_and_its_dead_letters_settle(tmp_path: Path) -> None:
     """The night operator's task: thirty jobs of one platform died, and none may be lost or sent twice."""
-    with Rig(tmp_path, catalogue=limits_of(ONE_A_CALL)) as rig, stepped(rig):
+    with Rig(tmp_path, catalogue=limits_of(ONE_A_CALL)) as rig:
         told = rig.renewal.run
         rig.submit(write_input(tmp_path / "input.csv", numbers(NUMBERS)))
         rig.world.order(ILL, "reject_batch", status=400, cases=[case.id for case in rig.jobs.cases()])
