@@ -43,6 +43,7 @@ class What(StrEnum):
     DEAD_DISCARD = "dead.discard"
     NUMBER_REVEAL = "number.reveal"
     AUDIT_REPAIR = "audit.repair"
+    KEPT_DROP = "kept.drop"
 
 
 def whoami() -> str:

@@ -19,6 +19,7 @@ from backends.embedded import EmbeddedValkey
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
+from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.origins import Origins
 from backends.replays import Replays
@@ -50,6 +51,7 @@ class Backends:
     dispatch: Dispatch
     waiting_view: WaitingView
     dead: DeadLetters
+    kept: KeptItems
     origins: Origins
     replays: Replays
     heartbeats: Heartbeats
@@ -88,6 +90,7 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         dispatch=Dispatch(broker, custody, clock),
         waiting_view=WaitingView(redis, keys),
         dead=DeadLetters(redis, keys),
+        kept=KeptItems(redis, keys),
         origins=Origins(redis, keys, vault),
         replays=Replays(redis, keys),
         heartbeats=Heartbeats(redis, keys),
@@ -113,20 +116,20 @@ def load_vault(settings: Settings) -> Vault:
 
 
 @contextlib.contextmanager
-def embedded_if_needed(settings: Settings) -> Iterator[tuple[Settings, tuple[int, ...]]]:
-    """Yield settings with a Redis URL and keys, and the descriptors that children must inherit.
+def embedded_if_needed(settings: Settings) -> Iterator[tuple[Settings, EmbeddedValkey | None]]:
+    """Yield settings with a Redis URL and keys, and the server if it is our own.
 
     Without RENEWAL_REDIS_URL a Valkey is started (or adopted) for as long as the context lasts, and number keys are
     made beside its data on the first start. With a URL the keys must have been given.
     """
     if not settings.embedded:
-        yield settings, ()
+        yield settings, None
         return
     settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
     if settings.number_keys is None and settings.number_keys_file is None:
         settings = settings.model_copy(update={"number_keys_file": _embedded_keys(settings.data_dir)})
     with EmbeddedValkey(settings.data_dir / "valkey") as server:
-        yield settings.model_copy(update={"redis_url": server.url}), server.inherited
+        yield settings.model_copy(update={"redis_url": server.url}), server
 
 
 def _embedded_keys(data_dir: Path) -> Path:

@@ -75,6 +75,23 @@ class EmbeddedValkey:
             os.close(self._users)
             self._users = -1
 
+    def revive(self) -> bool:
+        """Start the server again, where it was, if it has died under us. Returns whether it had.
+
+        Raises BackendUnavailable if it does not come back.
+        """
+        if self._lives():
+            return False
+        with self._starting():
+            # Another process that uses it may have been quicker.
+            if self._lives():
+                return False
+            if self._process is not None:
+                self._process.wait()
+            self._process = self._launch(find_server(), self._state)
+            self._wait_until_ready(self._state)
+        return True
+
     @property
     def url(self) -> str:
         """Where the server listens, with its password."""

@@ -72,6 +72,11 @@ class Figures:
             by_platform=dict(zip(platforms, counts, strict=True)),
         )
 
+    def waiting_for(self, platform: str) -> list[str]:
+        """Return the ids of the batches that wait for one platform, the first due first."""
+        found: list[Any] = self._client.zrange(self._keys.waiting_at(platform), 0, -1)
+        return [text(ident) for ident in found]
+
     def whys(self) -> dict[str, int]:
         """Count the batches that wait by why they do, the most frequent first."""
         ids: list[Any] = self._client.zrange(self._keys.waiting, 0, -1)

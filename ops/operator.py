@@ -1,22 +1,27 @@
 """The operator: who changes what platforms may be asked. The inspector only looks.
 
-Each change is one atomic turn of a gate, which running workers meet at their next call, and one entry of the log.
+Each change is one atomic turn of a gate, which running workers meet at their next call, and one entry of the log. A
+batch that was refused waits until the time it was told then, so who opens a gate lets those look again.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from backends.actions import Action, What, whoami
-from backends.admission import GateState
+from backends.admission import RULES, GateState
 from backends.bootstrap import Backends
 from backends.gates import GateView
+from backends.waiting import Why
+from backends.waiting_view import WaitingFilter
 from platforms.catalogue import Catalogue
 from schemas.errors import BackendUnavailable, InputError
 from schemas.number import mask_text
 
+_FOR_THE_GATE: Final = frozenset({Why.PAUSED, Why.SUSPENDED, Why.BREAKER})
 Turn = Callable[[str], tuple[GateView, GateView]]
 Guess = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -28,6 +33,7 @@ class Turned:
     platform: str
     before: dict[str, Any]
     after: dict[str, Any]
+    hurried: int = 0  # batches that waited for the gate, and look again now
 
     @property
     def changes(self) -> dict[str, tuple[Any, Any]]:
@@ -56,9 +62,10 @@ class Operator:
 
     def resume(self, platforms: Sequence[str], *, reason: str) -> list[Turned]:
         """End pause, suspension and breaker. Raises NotFound before anything is changed."""
-        return self._each(
+        turned = self._each(
             platforms, What.PLATFORM_RESUME, reason=reason, guess=_resumed, turn=self._backends.gates.resume
         )
+        return self._hurried(turned, _FOR_THE_GATE)
 
     def suspend(self, platforms: Sequence[str], *, reason: str) -> list[Turned]:
         """Stop all but a probe now and then, which resumes by itself. Raises NotFound before anything is changed."""
@@ -76,7 +83,9 @@ class Operator:
             waits = before["state"] in {GateState.SUSPENDED, GateState.BROKEN, GateState.PROBING} and before["until"]
             return {"until": now} if waits else {}
 
-        return self._each(platforms, What.PLATFORM_PROBE, reason=reason, guess=guess, turn=self._backends.gates.probe)
+        turned = self._each(platforms, What.PLATFORM_PROBE, reason=reason, guess=guess, turn=self._backends.gates.probe)
+        # A probe is a batch that asks: a few, so that those beyond it do not all come for nothing.
+        return self._hurried(turned, _FOR_THE_GATE, at_most=RULES.probes)
 
     def limit(
         self, platforms: Sequence[str], *, reason: str, calls_per_s: float | None = None, in_flight: int | None = None
@@ -103,11 +112,12 @@ class Operator:
 
     def clear_limits(self, platforms: Sequence[str], *, reason: str) -> list[Turned]:
         """Take a person's limits away: those of the catalogue hold again. Raises NotFound."""
-        return self._each(
+        turned = self._each(
             platforms, What.PLATFORM_LIMIT, reason=reason,
             guess=lambda _: {"limit_calls_per_s": None, "limit_in_flight": None},
             turn=lambda key: self._backends.gates.limit(key, calls_per_s=None, in_flight=None),
         )  # fmt: skip
+        return self._hurried(turned, frozenset({Why.LIMIT}))
 
     def _each(self, platforms: Sequence[str], what: What, *, reason: str, turn: Turn, guess: Guess) -> list[Turned]:
         # All names are checked first: a typing error in the last one must not leave the first ones changed.
@@ -128,6 +138,20 @@ class Operator:
         except BackendUnavailable as error:
             raise BackendUnavailable(f"{key} is {after['state']} now, but {error}") from error
         return Turned(platform=key, before=before, after=after)
+
+    def _hurried(self, turned: Sequence[Turned], whys: frozenset[Why], *, at_most: int | None = None) -> list[Turned]:
+        """Let batches that were refused look again; admission gives each its turn at the platform's rate."""
+        if self._dry_run:
+            return list(turned)
+        return [replace(each, hurried=self._hurry(each.platform, whys, at_most=at_most)) for each in turned]
+
+    def _hurry(self, key: str, whys: frozenset[Why], *, at_most: int | None) -> int:
+        now, ids = self._backends.clock.now(), frozenset(self._backends.figures.waiting_for(key))
+        # A filter without ids would take every batch there is.
+        if not ids:
+            return 0
+        found = self._backends.waiting_view.select(WaitingFilter(batches=ids, whys=whys), now=now)
+        return self._backends.waiting_view.run_now(list(islice(found, at_most)), now=now)[0]
 
 
 def shown(view: GateView) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from redis.exceptions import RedisError
+
 from backends.bootstrap import Backends, embedded_if_needed, open_backends
 from backends.log import configure_logging
 from backends.runs import Counters
@@ -37,6 +39,7 @@ from workers.app import credentials_of
 
 _TICK_S = 1.0
 _LEFTOVERS_S = 60.0
+_STORE_AWAY_S = 60.0
 _REJECTED_KEPT_MAX = 100_000
 
 
@@ -84,7 +87,7 @@ class Run:
             next(iter(read(Path(options.file), encoding=options.encoding, known_platforms=catalogue)), None)
         with contextlib.ExitStack() as stack:
             settings = with_sandbox_keys(settings) if options.sandbox else settings
-            settings, inherited = stack.enter_context(embedded_if_needed(settings))
+            settings, server = stack.enter_context(embedded_if_needed(settings))
             settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
             folder = stack.enter_context(RunFolder(settings.data_dir, options))
             # A file of its own: on the terminal is the live view, and what people must know is among its events.
@@ -95,7 +98,7 @@ class Run:
             backends = open_backends(settings)
             stack.callback(backends.close)
             backends.broker.declare()
-            supervisor = stack.enter_context(Supervisor(settings, logs=folder.path / "logs", inherited=inherited))
+            supervisor = stack.enter_context(Supervisor(settings, logs=folder.path / "logs", server=server))
             world = ""
             if options.sandbox:
                 self._await_leftovers(backends)
@@ -192,18 +195,26 @@ class Run:
         folder: RunFolder,
         since: dict[str, Counters],
     ) -> Progress:
-        """Watch until every job has left the dispatcher's hands."""
+        """Watch until every job has left the dispatcher's hands. Raises RedisError when the store stays away."""
+        seen_s = time.monotonic()
         while True:
             supervisor.check()
-            self._start_missing(supervisor, backends)
             done = self._intake_done.is_set()
             if self._intake_error is not None:
                 raise self._intake_error
-            progress = self._look(inspector, supervisor, folder=folder, since=since)
+            try:
+                self._start_missing(supervisor, backends)
+                progress = self._look(inspector, supervisor, folder=folder, since=since)
+                open_jobs = inspector.open_jobs([folder.run, *self._intake.other_runs])
+            except RedisError:
+                # Workers wait for a store that is away; so does who watches them.
+                if self._stop.wait(_TICK_S) or time.monotonic() - seen_s > _STORE_AWAY_S:
+                    raise
+                continue
+            seen_s = time.monotonic()
             self._samples.append(progress.sample())
             self._watch(progress, self._samples)
-            runs = [folder.run, *self._intake.other_runs]
-            if done and not inspector.open_jobs(runs):
+            if done and not open_jobs:
                 return progress
             if self._stop.wait(_TICK_S):
                 raise KeyboardInterrupt

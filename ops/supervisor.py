@@ -14,6 +14,7 @@ from typing import Self
 
 import structlog
 
+from backends.embedded import EmbeddedValkey
 from backends.settings import Settings
 from schemas.errors import RenewalError
 
@@ -39,8 +40,8 @@ class _Child:
 class Supervisor:
     """Children of this process; none outlives the context."""
 
-    def __init__(self, settings: Settings, *, logs: Path, inherited: tuple[int, ...] = ()) -> None:
-        self.settings, self._logs, self._inherited = settings, logs, inherited
+    def __init__(self, settings: Settings, *, logs: Path, server: EmbeddedValkey | None = None) -> None:
+        self.settings, self._logs, self._server = settings, logs, server
         self._children: list[_Child] = []
         self.events: deque[str] = deque(maxlen=50)
 
@@ -71,11 +72,14 @@ class Supervisor:
                 env=self.settings.environment(),
                 # Ctrl-C in a terminal reaches the whole group: children must hear of it from us, in order.
                 start_new_session=True,
-                pass_fds=(*self._inherited, *child.descriptors),
+                pass_fds=(*(self._server.inherited if self._server else ()), *child.descriptors),
             )
 
     def check(self) -> None:
         """Start again what has ended. Raises RenewalError when a process keeps ending, with the end of its log."""
+        if self._server is not None and self._server.revive():
+            self.events.append("the embedded Valkey ended, started again")
+            log.warning("process.ended", process="valkey", how="unknown")
         for child in self._children:
             if child.process is None or child.process.poll() is None:
                 continue

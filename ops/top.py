@@ -41,7 +41,7 @@ def _heading(now: Snapshot, earlier: Snapshot) -> Text:
     over = duration_text(now.taken_s - earlier.taken_s)
     return Text.assemble(
         ("renewal top", "bold"),
-        (f" · {now.at:%Y-%m-%d %H:%M:%S}Z · ", "dim"),
+        (f" · {now.at:%H:%M:%S}Z · ", "dim"),
         f"{speed.jobs_per_s:,.1f} jobs/s settled · {speed.calls_per_s:,.1f} calls/s",
         (f" (over {over})", "dim"),
     )
@@ -62,7 +62,7 @@ def _alerts(found: Sequence[Alert]) -> list[Text]:
 
 def _platforms(found: Sequence[PlatformHealth], *, roomy: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("platforms, worst first", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("worst first", no_wrap=True, overflow="ellipsis", max_width=28)
     table.add_column("state", no_wrap=True)
     headings = ["2xx %", "p95", "calls/s", "in flight", "waiting", "dead"]
     for heading in [*headings, "retrying"] if roomy else headings:

@@ -20,12 +20,12 @@ def keep_up(*, workers: int, stop: threading.Event, say: Callable[[str], None]) 
     configure_logging()
     catalogue = Catalogue.load(settings.catalogue or SAMPLE)
     credentials_of(catalogue)
-    with embedded_if_needed(settings) as (settings, inherited):
+    with embedded_if_needed(settings) as (settings, server):
         backends = open_backends(settings)
         backends.broker.declare()
         say(f"status store {shown(settings.redis_url or '')}, {len(catalogue)} platforms, {workers} workers")
         logs = settings.data_dir.resolve() / "logs"
-        with Supervisor(settings, logs=logs, inherited=inherited) as supervisor:
+        with Supervisor(settings, logs=logs, server=server) as supervisor:
             supervisor.start("recorder")
             supervisor.start("scheduler")
             supervisor.start("worker", count=workers)

@@ -233,6 +233,8 @@ def _tell(turned: "Sequence[Turned]", *, dry_run: bool, output: Format) -> None:
             for each in turned
         ]
         emit(rows, fields=_TURNED_FIELDS, output=output)
+    if hurried := sum(each.hurried for each in turned):
+        say(f"{hurried} batches that waited for it look again now")
     if dry_run:
         say(f"{len(turned)} platforms as they would be; nothing was changed: --dry-run")
 

@@ -9,11 +9,14 @@ import pytest
 from backends.actions import What, whoami
 from backends.admission import GateState, NotNow, Permit, Stop
 from backends.bootstrap import Backends
+from backends.waiting import Why
+from backends.waiting_view import WaitingFilter
 from ops.operator import Operator, Turned
 from platforms.catalogue import Catalogue
 from schemas.errors import InputError, NotFound
 from schemas.ids import new_id
 from tests.fixtures_valkey import NOON, stored
+from tests.letters import accept, wait
 from tests.snapshots import catalogue_of
 
 # The server's own clock tells when a pause ends.
@@ -165,3 +168,60 @@ def test_a_probe_asked_for_goes_at_once_and_its_success_resumes(backends: Backen
     permit = ask(backends)
     assert isinstance(permit, Permit)
     assert permit.probe
+
+
+def let_wait(backends: Backends, platform: str, why: Why, *, count: int = 1) -> None:
+    """Let batches wait until far away, as those do that were refused at a closed gate."""
+    for index in range(count):
+        first = 10 * list(Why).index(why) + index
+        wait(backends, platform, accept(backends, [platform], first=first), due=FAR, why=why)
+
+
+def due_now(backends: Backends) -> list[tuple[str, str]]:
+    """Return platform and why of the batches that are due."""
+    wanted = WaitingFilter(due_before=NOON + timedelta(seconds=1))
+    return sorted((found.platform, found.why) for found in backends.waiting_view.select(wanted, now=NOON))
+
+
+def test_who_was_refused_at_the_gate_looks_again_when_it_is_opened(backends: Backends, hand: Operator) -> None:
+    """A batch that was told to come back in two hours would wait two hours though the pause is over."""
+    for why in Why:
+        let_wait(backends, "alpha", why)
+    let_wait(backends, "beta", Why.PAUSED)
+    hand.pause(["alpha"], reason="their wish", until=FAR)
+    assert [] == due_now(backends)
+    (turned,) = hand.resume(["alpha"], reason="they are ready")
+    expected = [("alpha", why.value) for why in (Why.BREAKER, Why.PAUSED, Why.SUSPENDED)]
+    assert (3, expected) == (turned.hurried, due_now(backends))
+
+
+def test_a_probe_brings_a_few_batches_and_not_all(backends: Backends, hand: Operator) -> None:
+    """Without a batch that asks there is no probe; with all of them most would come for nothing."""
+    let_wait(backends, "alpha", Why.SUSPENDED, count=8)
+    hand.suspend(["alpha"], reason="key leaked")
+    (turned,) = hand.probe(["alpha"])
+    assert 3 == turned.hurried == len(due_now(backends))
+
+
+def test_those_who_were_spread_by_a_lower_limit_look_again_when_it_is_gone(backends: Backends, hand: Operator) -> None:
+    """Their turns were given out at the lower rate; the platform would idle until then."""
+    hand.limit(["alpha"], reason="slow", calls_per_s=0.1)
+    let_wait(backends, "alpha", Why.LIMIT, count=2)
+    let_wait(backends, "alpha", Why.RETRY)
+    (turned,) = hand.clear_limits(["alpha"], reason="well again")
+    assert (2, [("alpha", "limit")] * 2) == (turned.hurried, due_now(backends))
+
+
+def test_a_platform_for_which_nothing_waits_hurries_nobody_else(backends: Backends, hand: Operator) -> None:
+    """An empty list of batches must not mean every batch."""
+    let_wait(backends, "beta", Why.PAUSED)
+    (turned,) = hand.resume(["alpha"], reason="mended")
+    assert (0, []) == (turned.hurried, due_now(backends))
+
+
+def test_a_dry_run_hurries_nobody(backends: Backends, catalogue: Catalogue) -> None:
+    """It shows, and leaves every due time as it is."""
+    let_wait(backends, "alpha", Why.PAUSED)
+    before = stored(backends)
+    Operator(backends, catalogue, dry_run=True).resume(["alpha"], reason="mended")
+    assert before == stored(backends)

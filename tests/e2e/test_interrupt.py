@@ -4,6 +4,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.command import (
@@ -90,6 +91,15 @@ def runs_of(renewal: Renewal) -> int:
     return len(list(renewal.data.glob("runs/*/run.json")))
 
 
+def server_of(renewal: Renewal) -> psutil.Process | None:
+    """Return the process that listens on the port of the embedded Valkey."""
+    port = renewal.valkey_port()
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            return psutil.Process(connection.pid) if connection.pid else None
+    return None
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_alive_and_is_taken_up_again(
     interruptible: Interruptible, stop: signal.Signals
@@ -132,4 +142,19 @@ def test_a_killed_run_can_be_taken_up_at_once(interruptible: Interruptible) -> N
     interruptible.run_until_under_way(signal.SIGKILL)
     assert_nothing_lost_and_nothing_twice(interruptible, interruptible.finish())
     assert 1 == runs_of(renewal)
+    assert [] == renewal.living()
+
+
+def test_a_run_survives_the_death_of_its_valkey(interruptible: Interruptible) -> None:
+    """Memory ran out and the kernel chose the store: it comes back on what it wrote down, and the run goes on."""
+    renewal = interruptible.renewal
+    with renewal.started(*interruptible.arguments) as run:
+        wait_until(lambda: interruptible._under_way(run), what="the platforms' first answers")
+        server = wait_until(lambda: server_of(renewal), what="the embedded Valkey")
+        server.kill()
+        done = run.wait(110)
+    assert 0 == done.code, done.err
+    assert_nothing_lost_and_nothing_twice(interruptible, done)
+    (log,) = renewal.data.glob("runs/*/run.log")
+    assert '"process": "valkey"' in log.read_text(encoding="utf-8")
     assert [] == renewal.living()

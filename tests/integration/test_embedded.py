@@ -264,6 +264,22 @@ def test_a_killed_server_is_replaced_at_the_next_start(folder: Path) -> None:
         assert b"yes" == client.get("kept")
 
 
+def test_a_server_that_dies_under_its_user_is_started_again_where_it_was(folder: Path) -> None:
+    """Workers hold its address: a new server elsewhere would be nobody's."""
+    with EmbeddedValkey(folder) as server:
+        url, killed = server.url, server.pid
+        assert not server.revive()
+        with visitor(server) as client:
+            client.set("kept", "yes")
+            client.execute_command("WAITAOF", 1, 0, 5000)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(server.revive, what="that its death is noticed")
+        assert (url, True) == (server.url, killed != server.pid)
+        with visitor(server) as client:
+            assert b"yes" == client.get("kept")
+    assert [] == servers(folder)
+
+
 def test_a_machine_without_a_server_is_told_the_three_ways_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
