@@ -34,8 +34,8 @@ EVENTS: Final = {
 }
 
 
-def configure_logging(stream: TextIO | None = None) -> None:
-    """Send our logs and those of every library to `stream` (stderr) as JSON lines, numbers masked."""
+def configure_logging(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
+    """Send our logs from `level`, and every library's warnings, to `stream` (stderr) as JSON lines, numbers masked."""
     stream = stream or sys.stderr
     shared: list[Any] = [
         structlog.processors.add_log_level,
@@ -46,7 +46,7 @@ def configure_logging(stream: TextIO | None = None) -> None:
     ]
     structlog.configure(
         processors=shared,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
     )
     handler = logging.StreamHandler(stream)

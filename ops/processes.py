@@ -32,10 +32,12 @@ log = structlog.get_logger()
 
 def run_worker() -> int:
     """Deliver batches until SIGTERM. Returns the exit code."""
-    from workers.app import serve
+    from workers.app import prepare, serve
 
-    with _opened() as (backends, catalogue), _beating(backends.heartbeats, "worker"):
-        return serve(backends, catalogue)
+    with _opened() as (backends, catalogue):
+        attempt = prepare(backends, catalogue)
+        with _beating(backends.heartbeats, "worker", facts=attempt.doing):
+            return serve(backends, attempt)
 
 
 def run_recorder() -> None:

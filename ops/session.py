@@ -1,6 +1,7 @@
 """A short visit of a command to the stores: connected, embedded where needed, closed at the end."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from schemas.errors import BackendUnavailable
 def opened(*, sandbox: bool = False, catalogue: Path | None = None) -> Iterator[tuple[Backends, Catalogue]]:
     """Yield the backends and the catalogue of the environment; with `sandbox`, those of sandbox runs."""
     settings = Settings.load()
-    configure_logging()  # to standard error: what a command prints is data
+    # What a command prints is data, and what it did it says in words: only trouble is logged.
+    configure_logging(level=logging.WARNING)
     failpoint.arm(settings.failpoint or "")
     loaded = Catalogue.load(catalogue or settings.catalogue or SAMPLE)
     with contextlib.ExitStack() as stack:

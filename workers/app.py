@@ -55,15 +55,19 @@ def credentials_of(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def serve(backends: Backends, catalogue: Catalogue) -> int:
-    """Work until SIGTERM, then finish what was begun. Returns the exit code."""
+def prepare(backends: Backends, catalogue: Catalogue) -> Attempt:
+    """Return what runs attempts. Raises ConfigurationError that names each secret missing."""
     secrets = credentials_of(catalogue)
 
     def credentials(platform: Platform) -> tuple[str, ...]:
         return secrets[platform.key]
 
     transport = RequestsTransport(private_endpoints=backends.settings.private_endpoints == "allow")
-    attempt = Attempt(backends, catalogue, transport=transport, credentials=credentials, rng=Random())  # noqa: S311
+    return Attempt(backends, catalogue, transport=transport, credentials=credentials, rng=Random())  # noqa: S311
+
+
+def serve(backends: Backends, attempt: Attempt) -> int:
+    """Work until SIGTERM, then finish what was begun. Returns the exit code."""
     app = configure(backends.broker)
     register(app, attempt, backends)
     worker: Any = app.Worker(
@@ -80,5 +84,5 @@ def serve(backends: Backends, catalogue: Catalogue) -> int:
     try:
         worker.start()
     finally:
-        transport.close()
+        attempt.close()
     return int(worker.exitcode or 0)

@@ -72,6 +72,10 @@ class Attempt:
         self._transport, self._credentials, self._rng = transport, credentials, rng
         self._lock, self._running, self._batches = Lock(), Counter[str](), 0
 
+    def close(self) -> None:
+        """Close the connections to platforms."""
+        self._transport.close()
+
     def doing(self) -> dict[str, Any]:
         """Return what this process does now, for its sign of life."""
         with self._lock:

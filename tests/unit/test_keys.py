@@ -11,7 +11,8 @@ from backends import keys as module
 from backends.keys import PERMANENT, Keys
 
 # Queues belong to the broker, and a prefix is no key.
-NO_KEYS = {"queue", "results_queue", "unacked", "unacked_index", "unreadable", "rest", "run_prefix", "dead_at_prefix", "trail_prefix"}
+NO_KEYS = {"queue", "results_queue", "unacked", "unacked_index", "unreadable", "rest"}
+NO_KEYS |= {"run_prefix", "dead_at_prefix", "trail_prefix"}
 DOCUMENTED = re.compile(
     r"(?P<type>String|Hash|Set|Sorted set|List|Stream): \S.*; (?:(?P<permanent>permanent)|TTL (?P<ttl>\w+))\."
 )
