@@ -90,9 +90,10 @@ class GateModel:
         part = RULES.ramp[self.standing.step - 1] if self.state is GateState.RAMPING else 1
         per_s = max(ceiling * self.share * part, min(ceiling, RULES.floor_per_s))
         step_us = 1_000_000 / per_s
+        queue_us = calls * 1_000_000 / max(ceiling * self.share, min(ceiling, RULES.floor_per_s))
         closed = self._closed(window)
         if closed:
-            return self._not_now(*closed, queue_us=calls * step_us, early_us=0)
+            return self._not_now(*closed, queue_us=queue_us, early_us=0)
         probe = self.state in BLOCKED
         free = min(in_flight, self.limit_in_flight or in_flight) - len(self.slots)
         next_us = max(self.next_us, self.now)
@@ -100,7 +101,7 @@ class GateModel:
         if ahead_us > RULES.horizon_us or free < 1:
             why = Stop.RATE if ahead_us > RULES.horizon_us else Stop.IN_FLIGHT
             soonest_us = max(ahead_us, 100_000 if free < 1 else 0)
-            return self._not_now(why, soonest_us, queue_us=calls * step_us, early_us=RULES.horizon_us / 2)
+            return self._not_now(why, soonest_us, queue_us=queue_us, early_us=RULES.horizon_us / 2)
         granted = min(1 if probe else calls, math.floor((2 * RULES.horizon_us - ahead_us) / step_us) + 1)
         slots = min(granted, free)
         self.next_us = int(f"{next_us + granted * step_us:.0f}")

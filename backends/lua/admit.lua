@@ -17,6 +17,8 @@ local now_state = state()
 local part = now_state == 'ramping' and RAMP[figure('step')] or 1
 local per_s = math.max(ceiling * share() * part, math.min(ceiling, FLOOR_PER_S))
 local step_us = 1000000 / per_s
+-- A ramp is over in seconds: who lines up by its pace would still stand there when the platform has long been well.
+local queue_us = wanted * 1000000 / math.max(ceiling * share(), math.min(ceiling, FLOOR_PER_S))
 
 -- Its turn comes after those that are due before it, not after all that wait: a batch that comes back a moment too
 -- early keeps its place in the queue.
@@ -25,7 +27,7 @@ local function refuse(why, soonest_us, early_us)
   repeat
     local due = redis.call('ZCOUNT', KEYS[3], '-inf', (now_us + turn_us) / 1000)
     local moved = due > before
-    before, turn_us = due, soonest_us + due * wanted * step_us
+    before, turn_us = due, soonest_us + due * queue_us
   until not moved or before > 1000
   return {0, math.ceil(math.max(turn_us - early_us, 50000) / 1000), why}
 end
