@@ -1,7 +1,7 @@
 """Hours of outage in seconds: attempts, gate, waiting set and recorder under one clock that is moved."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,9 +22,11 @@ from backends.waiting import Why
 from platforms.catalogue import Catalogue
 from producers.rows import Row
 from producers.submit import Submitter
-from schemas.batch import Basis, Batch
+from schemas.batch import Basis, Batch, Lane
+from schemas.errors import BackendUnavailable
 from schemas.ids import new_id
 from schemas.record import JobRecord
+from schemas.result import ResultEvent
 from schemas.state import STATES, State
 from tests.command import numbers, write_platform
 from tests.fixtures_valkey import NOON
@@ -250,3 +252,50 @@ def test_a_clock_that_jumps_loses_nothing(backends: Backends, catalogue: Catalog
     theatre.play(until_s=9 * 86400)
     assert {(State.NO_BINDING, 1)} == {(record.state, record.attempts) for record in theatre.records()}
     assert 30 == len(theatre.weather.calls)
+
+
+def test_a_result_whose_publishing_is_in_doubt_is_published_again_and_counts_once(
+    backends: Backends, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker took the event and the connection broke before it could say so: the call is not made again."""
+    theatre = Theatre(backends, catalogue)
+    theatre.submit(catalogue, 10)
+    publish, events = theatre.backends.broker.publish_event, list[str]()
+
+    def publish_in_doubt(event: ResultEvent) -> None:
+        publish(event)
+        events.append(event.id)
+        if events.count(event.id) == 1:
+            raise BackendUnavailable("the connection broke")
+
+    monkeypatch.setattr(theatre.backends.broker, "publish_event", publish_in_doubt)
+    theatre.play(until_s=60)
+    assert {2} == {events.count(event) for event in events}
+    assert 5 == len(theatre.weather.calls) == theatre.counters().get("calls") == len(set(events))
+    assert {(State.NO_BINDING, 1)} == {(record.state, record.attempts) for record in theatre.records()}
+
+
+def test_batches_whose_publishing_is_in_doubt_are_sent_again_and_called_once(
+    backends: Backends, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The producer cannot know what the broker has: it sends all of it again, and each job is still asked once."""
+    theatre = Theatre(backends, catalogue)
+    publish, calls = theatre.backends.broker.publish_batches, 0
+
+    def publish_in_doubt(batches: Iterable[Batch]) -> int:
+        nonlocal calls
+        calls += 1
+        count = publish(batches)
+        if calls == 1:
+            raise BackendUnavailable("the connection broke")
+        return count
+
+    monkeypatch.setattr(theatre.backends.broker, "publish_batches", publish_in_doubt)
+    with pytest.raises(BackendUnavailable):
+        theatre.submit(catalogue, 10)
+    theatre.submit(catalogue, 10)
+    queue = theatre.backends.keys.queue(Lane.BULK)
+    assert 2 * 5 == theatre.backends.broker.depths()[queue]
+    theatre.play(until_s=60)
+    assert 5 == len(theatre.weather.calls)
+    assert {(State.NO_BINDING, 1)} == {(record.state, record.attempts) for record in theatre.records()}
