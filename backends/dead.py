@@ -11,7 +11,7 @@ from redis import Redis
 
 from backends.connect import text
 from backends.keys import Keys
-from schemas.outcome import REASON_CODES, REASONS, Reason
+from schemas.outcome import REASONS, Reason
 from schemas.record import JobRecord
 from schemas.state import STATE_OF_CODE, State
 
@@ -162,10 +162,6 @@ class DeadLetters:
             for letter, owner in zip(page, pipe.execute(), strict=True):
                 if owner is not None and text(owner) == run:
                     yield letter
-
-    def of_group(self, platform: str, reason: Reason | None) -> Iterator[DeadJob]:
-        """Yield one group, the oldest first."""
-        yield from self._walk(self._keys.dead_at(platform, REASON_CODES[reason] if reason else 0))
 
     def every(self) -> Iterator[DeadJob]:
         """Yield every dead letter, the oldest first."""

@@ -101,8 +101,3 @@ def resolve_secret(reference: str, *, folder: Path) -> str:
     if not value:
         raise ConfigurationError(f"secret missing: {path} is empty")
     return value
-
-
-def in_ci() -> bool:
-    """Whether the process runs without a person."""
-    return bool(os.environ.get("CI"))

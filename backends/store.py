@@ -160,7 +160,7 @@ class StatusStore:
             keys_of.run_prefix, data.run, data.platform, SEEN_TTL_S, event.id, data.attempt, data.generation,
             # A decision sends nothing: it must not look like the first time that the job was sent.
             0 if only_from else int(data.started_at.timestamp()), int(data.ended_at.timestamp()),
-            "" if only_from else data.batch,
+            "" if only_from or not data.closes else data.batch,
             keys_of.dead_at_prefix, keys_of.trail_prefix, TRAIL_TTL_S, _trail_head(event),
             f"{codes}," if codes else "", len(counters) // 2, *counters,
         ]  # fmt: skip

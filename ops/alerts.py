@@ -8,6 +8,7 @@ from typing import Any, Final
 from backends.admission import GateState
 from ops.progress import duration_text
 from ops.snapshot import RESULTS, Snapshot
+from schemas.state import State
 
 TRIPS_MIN: Final = 3
 DUE_LATE_S: Final = 60.0
@@ -35,6 +36,7 @@ class AlertCode(StrEnum):
     PLATFORM_SUSPENDED = "platform_suspended"
     PLATFORM_BROKEN = "platform_broken"
     DEAD_GROWING = "dead_growing"
+    FOR_REVIEW = "for_review"
     ORPHANS_PRESENT = "orphans_present"
     DISPUTES_PRESENT = "disputes_present"
     REDRIVEN = "redriven"
@@ -127,7 +129,7 @@ def _of_platforms(now: Snapshot) -> Iterator[Alert]:
         if gate.state is GateState.SUSPENDED:
             text = f"suspended: {gate.reason}; {now.waiting.by_platform.get(key, 0):,} batches wait"
             yield Alert(code=AlertCode.PLATFORM_SUSPENDED, subject=key, text=text)
-        elif gate.trips >= TRIPS_MIN and gate.state is not GateState.PAUSED:
+        elif gate.trips >= TRIPS_MIN and gate.state in {GateState.BROKEN, GateState.PROBING}:
             text = f"broke {gate.trips} times in a row, {gate.state} now: {gate.reason}"
             yield Alert(code=AlertCode.PLATFORM_BROKEN, subject=key, text=text)
 
@@ -136,6 +138,10 @@ def _of_jobs(now: Snapshot, earlier: Snapshot | None) -> Iterator[Alert]:
     for (platform, reason), count in now.dead_lately.items():
         text = f"{count:,} jobs died of {reason or 'nothing known'} within the last hour"
         yield Alert(code=AlertCode.DEAD_GROWING, subject=platform, text=text)
+    for platform, counters in now.counters.items():
+        if count := counters.by_state().get(State.PENDING_REVIEW, 0):
+            text = f"{count:,} answers need a person: mostly codes that the catalogue does not know"
+            yield Alert(code=AlertCode.FOR_REVIEW, subject=platform, text=text)
     piles = now.piles
     if piles.poison or piles.unreadable:
         text = f"{piles.poison:,} messages can never be read, {piles.unreadable:,} entries of the broker are none"

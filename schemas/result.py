@@ -60,6 +60,7 @@ class AttemptData(BaseModel):
     ]
     faults: dict[str, int] = {}
     retry_at: AwareDatetime | None = None
+    closes: Annotated[bool, Field(description="whether the batch is in nobody's hands once this is recorded")] = True
     jobs: Annotated[tuple[JobResult, ...], Field(min_length=1, max_length=1000)]
 
 

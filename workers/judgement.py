@@ -142,6 +142,8 @@ class Judgement:
                 latencies=tuple(self._latencies) if calls else (0,) * len(self._latencies),
                 faults=dict(self.faults) if calls else {},
                 retry_at=ended_at + timedelta(seconds=self.retry_in_s) if waits else None,
+                # What has spent no attempt waits already: only the other event may end the custody of the batch.
+                closes=results is self.results or not self.results,
                 jobs=tuple(results),
             )
             calls = 0  # the calls are counted once

@@ -5,7 +5,7 @@ queue's when the queue is empty, or when workers have begun batches that were qu
 results queue is empty. What has been begun too often without an end becomes dead letters: it may be what kills them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
@@ -137,11 +137,3 @@ class Sweeper:
 
 def _why(note: Note) -> str:
     return f"no worker finished it: begun {note.starts} times, sent again {note.redrives} times"
-
-
-def entries_by_phase(entries: Sequence[Entry]) -> dict[Phase, int]:
-    """Count batches in custody by where they are."""
-    counts = dict.fromkeys(Phase, 0)
-    for entry in entries:
-        counts[entry.note.phase] += 1
-    return counts

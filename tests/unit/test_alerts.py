@@ -9,14 +9,18 @@ import pytest
 from backends.admission import GateState
 from backends.custody import Phase
 from backends.figures import Piles, Server
+from backends.runs import Counters
 from ops.alerts import DUE_LATE_S, RESULTS_BACKLOG, TRIPS_MIN, AlertCode, Severity, alerts
 from ops.snapshot import Held, Snapshot
 from schemas.outcome import Fault
+from schemas.state import STATES, State
 from tests.snapshots import gate, living, quiet, waiting
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 SAFE: dict[str, Any] = {"maxmemory_policy": "noeviction", "appendonly": True, "used_memory": 1}
 HELD: dict[str, Any] = {"by_phase": {Phase.QUEUED: 2}, "oldest_s": {}}
+
+REVIEWED = Counters(values={f"state:{STATES[State.PENDING_REVIEW].code}": 3})
 
 
 def without(role: str) -> dict[str, Any]:
@@ -43,8 +47,9 @@ WRONG: list[tuple[AlertCode, dict[str, Any]]] = [
     (AlertCode.POISON_PRESENT, {"piles": Piles(unreadable=1)}),
     (AlertCode.PLATFORM_SUSPENDED, with_gate(state=GateState.SUSPENDED, reason="unauthorized")),
     (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.BROKEN, trips=TRIPS_MIN)),
-    (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.RAMPING, trips=TRIPS_MIN)),
+    (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.PROBING, trips=TRIPS_MIN)),
     (AlertCode.DEAD_GROWING, {"dead_lately": {("alpha", Fault.TIMEOUT): 2}}),
+    (AlertCode.FOR_REVIEW, {"counters": {"alpha": REVIEWED}}),
     (AlertCode.ORPHANS_PRESENT, {"piles": Piles(orphans=1)}),
     (AlertCode.DISPUTES_PRESENT, {"piles": Piles(disputes=1)}),
     (AlertCode.REDRIVEN, {"held": Held(**HELD, sent_again=1)}),

@@ -75,7 +75,7 @@ def test_a_wrong_connection_suspends_the_platform_and_spends_no_attempt(
     assert {job.case for job in judgement.batch.jobs} == judgement.again["platform"]
     assert judgement.report().suspend in {Fault.UNAUTHORIZED, Fault.ENDPOINT_GONE, Fault.REDIRECT, Fault.TLS, Fault.DNS}
     (event,) = judgement.events(started_at=NOON, ended_at=NOON, worker="w")
-    assert (2, 1) == (event.data.attempt, event.data.calls)
+    assert (2, 1, True) == (event.data.attempt, event.data.calls, event.data.closes)
 
 
 def test_a_bad_moment_spends_an_attempt_and_counts_against_the_platform() -> None:
@@ -133,7 +133,9 @@ def test_jobs_of_one_attempt_may_end_differently() -> None:
     judgement.add(answer(judgement, slice(1, 2), status=401), now=NOON)
     judgement.add(answer(judgement, slice(2, 3), sent=False), now=NOON)
     spent, unspent = judgement.events(started_at=NOON, ended_at=NOON, worker="w")
-    assert [(1, 2), (0, 0)] == [(event.data.attempt, event.data.calls) for event in (spent, unspent)]
+    assert [(1, 2, True), (0, 0, False)] == [
+        (event.data.attempt, event.data.calls, event.data.closes) for event in (spent, unspent)
+    ]
     assert {judgement.batch.jobs[2].case} == judgement.unsent
     assert Fault.UNAUTHORIZED == judgement.report().suspend
 
