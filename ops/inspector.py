@@ -7,6 +7,7 @@ from typing import Any
 from backends.bootstrap import Backends
 from backends.runs import Counters
 from backends.store import CaseView
+from backends.waiting_view import WaitingBatch, WaitingFilter
 from ops.progress import PlatformProgress, Progress
 from platforms.catalogue import Catalogue
 from schemas.errors import InputError, NotFound
@@ -52,6 +53,15 @@ class Inspector:
     def details(self, case: str) -> dict[str, dict[str, Any]]:
         """Return what is known of a case's jobs beyond their records, by platform."""
         return self._backends.store.details(case)
+
+    def waits(self, case: CaseView) -> dict[str, WaitingBatch]:
+        """Return what each open job of a case waits in, by platform; a job that is on its way waits in nothing."""
+        platforms = [platform for platform in case.platforms if case.record(platform).state in DISPATCHER_STATES]
+        if not platforms:
+            return {}
+        wanted = WaitingFilter(platforms=frozenset(platforms), cases=frozenset({case.id}))
+        found = self._backends.waiting_view.select(wanted, now=self._backends.clock.now())
+        return {waiting.platform: waiting for waiting in found}
 
     # -- runs ------------------------------------------------------------------------------------------------------
 

@@ -74,11 +74,14 @@ def _show(inspector: "Inspector", view: "CaseView", *, every: bool) -> None:
 
 
 def _rows(inspector: "Inspector", view: "CaseView") -> Iterator[dict[str, Any]]:
-    details = inspector.details(view.id)
+    details, waits = inspector.details(view.id), inspector.waits(view)
     for platform in view.platforms:
         record = view.record(platform)
         about = details.get(platform, {})
-        told = [about.get("detail"), about.get("reference"), f"due {about['due']}" if "due" in about else None]
+        told = [about.get("detail"), about.get("reference")]
+        if waiting := waits.get(platform):
+            # The detail of the last attempt may name an earlier time: this is where the job is now.
+            told.append(f"waits ({waiting.why}), next look {_iso(waiting.due_ms // 1000)}")
         yield {
             "platform": platform,
             "state": record.state,

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+_PIPE_COLUMNS = 200
+
 
 class Format(StrEnum):
     """What `-o` takes."""
@@ -69,5 +71,7 @@ def _table(rows: Iterable[dict[str, Any]], *, fields: Sequence[str], title: str)
     count = 0
     for count, row in enumerate(rows, start=1):  # noqa: B007 - the last value is the answer
         table.add_row(*(Text("" if row.get(name) is None else str(row[name])) for name in fields))
-    Console().print(table if count else Text("Nothing to show."))
+    # Beyond a terminal nobody is helped by columns that are folded to eighty characters.
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
+    console.print(table if count else Text("Nothing to show."))
     return count
