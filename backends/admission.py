@@ -63,6 +63,9 @@ class Rules:
     # When to look again where nothing says when: all probes are out; a pause without an end.
     probe_look_us: int = 1_000_000
     pause_look_us: int = 30_000_000
+    # When to look again for a free slot: half as long as none has become free, within these.
+    slot_look_us: int = 100_000
+    slot_look_max_us: int = 5_000_000
 
 
 RULES = Rules()

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.command import numbers, wait_until, write_input, write_platform
 from tests.rig import Rig
 
-NUMBERS = 3000
+NUMBERS = 9000
 HANG_S = 30.0
 HANGING = "many0"
 PLATFORMS = 12
@@ -22,7 +22,7 @@ PATIENCE_S = 300.0
 def catalogue(folder: Path) -> Path:
     """Write platforms whose limits are high: what is measured is what workers can do, not what platforms allow."""
     for index in range(PLATFORMS):
-        limits = {"calls_per_s": 50, "in_flight": 8, "items_per_call": 10, "timeout_s": HANG_S}
+        limits = {"calls_per_s": 50, "in_flight": 8, "items_per_call": 20, "timeout_s": HANG_S}
         write_platform(folder, f"many{index}", limits=limits)
     return folder
 
@@ -32,7 +32,6 @@ def seconds_of_the_others(*, hangs: bool) -> float:
     with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), catalogue=catalogue) as rig:
         if hangs:
             rig.world.order(HANGING, "hang", seconds=HANG_S)
-        rig.submit(write_input(Path(folder) / "input.csv", numbers(NUMBERS)))
         wanted = NUMBERS * (PLATFORMS - 1)
         keys = [platform.key for platform in rig.catalogue if platform.key != HANGING]
 
@@ -41,7 +40,9 @@ def seconds_of_the_others(*, hangs: bool) -> float:
             return sum(sum(each.by_state().values()) for each in counters) >= wanted
 
         rig.up(workers=2)
+        file = write_input(Path(folder) / "input.csv", numbers(NUMBERS))
         began_s = time.monotonic()
+        rig.submit(file)
         wait_until(settled, what="the others' end", seconds=PATIENCE_S)
         return time.monotonic() - began_s
 

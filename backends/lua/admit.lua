@@ -50,12 +50,15 @@ if now_state == 'broken' or now_state == 'probing' or now_state == 'suspended' t
 end
 local free = most - redis.call('ZCARD', KEYS[2])
 -- GCRA without burst: calls are granted at the platform's even pace, the next one not before `next_us`.
-local next_us = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now_us)
+local granted_us = tonumber(redis.call('GET', KEYS[1]) or 0)
+local next_us = math.max(granted_us, now_us)
 local ahead_us = next_us - now_us
 if free < 1 or ahead_us > HORIZON_US then
   -- Half the horizon before its turn is early enough that the platform never idles.
   local why = ahead_us > HORIZON_US and 'rate' or 'in_flight'
-  return refuse(why, math.max(ahead_us, free < 1 and 100000 or 0), HORIZON_US / 2)
+  -- Full, and nothing granted for a while: its calls hang, and who asks at once again only costs the others time.
+  local full_us = math.min(SLOT_LOOK_MAX_US, math.max(SLOT_LOOK_US, (now_us - granted_us) / 2))
+  return refuse(why, math.max(ahead_us, free < 1 and full_us or 0), HORIZON_US / 2)
 end
 -- The first call starts within the horizon, the last within two: a batch is sized to about a second of its platform, so
 -- it is granted whole instead of in splinters.
