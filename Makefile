@@ -41,8 +41,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## renew about 1,000 numbers at 240 simulated platforms and write demo-report/report.html
 	$(BIN)/renewal run examples/recycled-numbers.csv --sandbox --faults normal --report demo-report
 
+# Two at once, a file to each: what a file has built up is built once.
 test: $(READY) ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
 check: lint types imports compose docs ## lint, format, types, direction of imports, compose file, docs (-k: all of them)
 
