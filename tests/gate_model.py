@@ -101,7 +101,7 @@ class GateModel:
         if ahead_us > RULES.horizon_us or free < 1:
             why = Stop.RATE if ahead_us > RULES.horizon_us else Stop.IN_FLIGHT
             idle_us = min(RULES.slot_look_max_us, max(RULES.slot_look_us, (self.now - self.next_us) / 2))
-            soonest_us = max(ahead_us, idle_us if free < 1 else 0)
+            soonest_us = int(max(ahead_us, idle_us if free < 1 else 0))
             return self._not_now(why, soonest_us, queue_us=queue_us, early_us=RULES.horizon_us / 2)
         granted = min(1 if probe else calls, math.floor((2 * RULES.horizon_us - ahead_us) / step_us) + 1)
         slots = min(granted, free)

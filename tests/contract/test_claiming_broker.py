@@ -211,13 +211,15 @@ def test_an_idle_worker_is_given_a_batch_soon_and_acknowledges_it(house: House) 
     wait_until(lambda: not house.held(), what="all is acknowledged")
 
 
+@pytest.mark.timeout(300)
 def test_a_worker_goes_on_after_its_server_was_killed(house: House) -> None:
     """Nobody is awake at night to start it again."""
     for _ in range(2):
         house.server.kill()
         house.server.start()
         batch = wait_until(partial(published, house), what="the broker takes a batch")
-        wait_until(partial(house.worker.has_done, batch), what="the batch is done")
+        # A connection that died half-way is noticed by its watchdog, after less than a minute.
+        wait_until(partial(house.worker.has_done, batch), what="the batch is done", seconds=110)
     assert house.worker.process.poll() is None
 
 

@@ -203,7 +203,8 @@ def test_refused_credentials_suspend_the_platform_and_kill_no_job(backends: Back
     assert len(refused) <= 4 + 10 + days * 24 * 6
     theatre.play(until_s=(days * 24 + 12) * HOUR_S)
     assert {(State.NO_BINDING, 1)} == {(record.state, record.attempts) for record in theatre.records()}
-    assert "flowing" == theatre.gates.views(["many"])[0].state
+    # Flowing, or still in its ramp where the last job came before the ramp was over.
+    assert theatre.gates.views(["many"])[0].state in {"flowing", "ramping"}
 
 
 def test_a_pause_holds_every_job_and_a_resume_lets_them_go(backends: Backends, catalogue: Catalogue) -> None:
