@@ -54,7 +54,6 @@ def audit(
             say("renewal audit --repair --reason … sends them again")
             raise typer.Exit(1)
         from backends.actions import Action, What
-
         from producers.redrive import redrive
 
         batches = redrive(backends, catalogue, jobs=found.nobody)
