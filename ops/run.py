@@ -30,7 +30,7 @@ from platforms.catalogue import SAMPLE, Catalogue
 from producers.intake import read
 from producers.rows import Rejection
 from producers.submit import Intake, Submitter
-from schemas.errors import Refused
+from schemas.errors import BackendUnavailable, Refused
 from schemas.state import Verdict
 from schemas.summary import CaseCounts, JobCounts, LedgerCheck, Summary
 from simulator.sandbox import write_sandbox
@@ -195,7 +195,7 @@ class Run:
         folder: RunFolder,
         since: dict[str, Counters],
     ) -> Progress:
-        """Watch until every job has left the dispatcher's hands. Raises RedisError when the store stays away."""
+        """Watch until each job has left the dispatcher's hands. Raises BackendUnavailable if the store stays away."""
         seen_s = time.monotonic()
         while True:
             supervisor.check()
@@ -206,10 +206,12 @@ class Run:
                 self._start_missing(supervisor, backends)
                 progress = self._look(inspector, supervisor, folder=folder, since=since)
                 open_jobs = inspector.open_jobs([folder.run, *self._intake.other_runs])
-            except RedisError:
+            except RedisError as error:
                 # Workers wait for a store that is away; so does who watches them.
-                if self._stop.wait(_TICK_S) or time.monotonic() - seen_s > _STORE_AWAY_S:
-                    raise
+                if self._stop.wait(_TICK_S):
+                    raise KeyboardInterrupt from error
+                if time.monotonic() - seen_s > _STORE_AWAY_S:
+                    raise BackendUnavailable(f"Redis stays away ({type(error).__name__})") from error
                 continue
             seen_s = time.monotonic()
             self._samples.append(progress.sample())
