@@ -40,6 +40,7 @@ class Catalogue:
                 platforms.append(_load_entry(path))
             except CatalogueError as error:
                 problems.append(str(error))
+        problems += _unsettled(folder, platforms)
         if problems:
             shown = problems[:_PROBLEMS_SHOWN_MAX]
             if len(problems) > len(shown):
@@ -74,6 +75,17 @@ class Catalogue:
 
         near = get_close_matches(key, self._by_key, n=3)
         return f"; did you mean {', '.join(near)}?" if near else f" (catalogue {self.folder})"
+
+
+def _unsettled(folder: Path, platforms: list[Platform]) -> list[str]:
+    """Name the entries whose `settled_by` leads nowhere: to no entry, another account domain, or one not asked itself."""
+    asked = {platform.key: platform.account_domain for platform in platforms if platform.settled_by is None}
+    return [
+        f"{folder / platform.key}.yaml: settled_by: expected a platform of the account domain"
+        f" {platform.account_domain} that is asked itself, found {platform.settled_by}"
+        for platform in platforms
+        if platform.settled_by is not None and asked.get(platform.settled_by) != platform.account_domain
+    ]
 
 
 def _load_entry(path: Path) -> Platform:

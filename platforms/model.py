@@ -59,6 +59,8 @@ class Limits(_Strict):
     in_flight: Annotated[int, Field(ge=1, le=1000)] = 4
     items_per_call: Annotated[int, Field(ge=1, le=1000)] = 500
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+    # Jobs of the bulk lane, each day of Asia/Shanghai; no end when not given.
+    jobs_per_day: Annotated[int | None, Field(ge=1, le=100_000_000)] = None
 
 
 class Retry(_Strict):
@@ -86,7 +88,11 @@ CANONICAL_OUTCOMES: dict[str, Outcome | Refused] = {outcome.value: outcome for o
 
 
 class Platform(_Strict):
-    """One platform. `outcomes` maps its own codes to ours; a code that is not in it is never success."""
+    """One platform. `outcomes` maps its own codes to ours; a code that is not in it is never success.
+
+    `bulk_hours` are when the bulk lane may be sent, always when empty. `settled_by` names the platform of the same
+    account domain whose answer settles this one too, so that this one is not asked (requirement 25).
+    """
 
     key: PlatformKey
     name: Name
@@ -99,6 +105,8 @@ class Platform(_Strict):
     retry: Retry = Retry()
     sla: Sla = Sla()
     maintenance: Annotated[tuple[Maintenance, ...], Field(max_length=20)] = ()
+    bulk_hours: Annotated[tuple[Maintenance, ...], Field(max_length=20)] = ()
+    settled_by: PlatformKey | None = None
     outcomes: Annotated[dict[Code, Outcome | Refused], Field(min_length=1, max_length=200)] = CANONICAL_OUTCOMES
 
     @field_validator("endpoint")
