@@ -21,6 +21,7 @@ from backends.gates import Gates
 from backends.heartbeat import Heartbeats
 from backends.kept import KeptItems
 from backends.keys import Keys
+from backends.manifests import Manifests
 from backends.origins import Origins
 from backends.replays import Replays
 from backends.runs import Runs
@@ -42,6 +43,7 @@ class Backends:
     vault: Vault
     broker: Broker
     store: StatusStore
+    manifests: Manifests
     runs: Runs
     actions: Actions
     admission: Admission
@@ -74,13 +76,16 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
     clock = clock or SystemClock()
     broker = Broker(settings.broker_url or settings.redis_url, keys)
     custody = Custody(redis, keys)
+    store = StatusStore(redis, keys, vault)
+    manifests = Manifests(redis, keys, vault)
     return Backends(
         settings=settings,
         redis=redis,
         keys=keys,
         vault=vault,
         broker=broker,
-        store=StatusStore(redis, keys, vault),
+        store=store,
+        manifests=manifests,
         runs=Runs(redis, keys),
         actions=Actions(redis, keys),
         admission=Admission(redis, keys),
@@ -88,8 +93,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         waiting=WaitingSet(redis, keys),
         custody=custody,
         dispatch=Dispatch(broker, custody, clock),
-        waiting_view=WaitingView(redis, keys),
-        dead=DeadLetters(redis, keys),
+        waiting_view=WaitingView(redis, keys, manifests),
+        dead=DeadLetters(redis, keys, store),
         kept=KeptItems(redis, keys),
         origins=Origins(redis, keys, vault),
         replays=Replays(redis, keys),

@@ -11,6 +11,7 @@ from redis import Redis
 
 from backends.connect import text
 from backends.keys import Keys
+from backends.store import StatusStore
 from schemas.outcome import REASONS, Reason
 from schemas.record import JobRecord
 from schemas.state import STATE_OF_CODE, State
@@ -100,8 +101,8 @@ class Step:
 class DeadLetters:
     """Reads the indexes that `record.lua` writes; changes nothing."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
-        self._client, self._keys = client, keys
+    def __init__(self, client: Redis, keys: Keys, store: StatusStore) -> None:
+        self._client, self._keys, self._store = client, keys, store
 
     def count(self) -> int:
         """How many jobs need a person."""
@@ -174,15 +175,15 @@ class DeadLetters:
             pipe = self._client.pipeline(transaction=False)
             for letter in page:
                 pipe.hmget(self._keys.case(letter.case), "mask", "run")
-                pipe.hget(self._keys.jobs(letter.case), letter.platform)
                 pipe.hget(self._keys.details(letter.case), letter.platform)
             found = pipe.execute()
-            for letter, (mask, run), packed, about in zip(page, found[::3], found[1::3], found[2::3], strict=True):
+            records = self._store.records_of([letter.job for letter in page])
+            for letter, record, (mask, run), about in zip(page, records, found[::2], found[1::2], strict=True):
                 yield DeadLetter(
                     letter=letter,
                     mask=text(mask or b""),
                     run=text(run or b""),
-                    record=JobRecord.unpack(packed) if packed else JobRecord(),
+                    record=record,
                     about=orjson.loads(about) if about else {},
                 )
 

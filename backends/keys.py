@@ -17,7 +17,7 @@ REPLAY_LOCK_TTL_S: Final = 15
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
     {
-        "case", "jobs", "details", "token", "reference", "wanted",
+        "case", "jobs", "details", "token", "reference", "wanted", "settled", "manifest",
         "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
         "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
@@ -36,13 +36,23 @@ class Keys:
         """Hash: the case itself: sealed number, mask, cut-off, run, line …; permanent."""
         return f"{self.namespace}:case:{case}"
 
+    @property
+    def jobs_prefix(self) -> str:
+        """What scripts put before a case id."""
+        return f"{self.namespace}:jobs:"
+
     def jobs(self, case: str) -> str:
-        """Hash: platform → packed record (`schemas.record`), `#` → roll-up and run; permanent."""
-        return f"{self.namespace}:jobs:{case}"
+        """String: head and packed record of each job (`schemas.record`); permanent."""
+        return f"{self.jobs_prefix}{case}"
+
+    @property
+    def details_prefix(self) -> str:
+        """What `record.lua` puts before a case id."""
+        return f"{self.namespace}:details:"
 
     def details(self, case: str) -> str:
         """Hash: platform → JSON, only for jobs that are not plain; permanent."""
-        return f"{self.namespace}:details:{case}"
+        return f"{self.details_prefix}{case}"
 
     def token(self, token: str) -> str:
         """Set: case ids of one number, by its keyed token; permanent."""
@@ -52,9 +62,22 @@ class Keys:
         """Set: case ids of one operator's reference, by its keyed token; permanent."""
         return f"{self.namespace}:reference:{token}"
 
+    @property
+    def wanted_prefix(self) -> str:
+        """What scripts put before the name of a list."""
+        return f"{self.namespace}:wanted:"
+
     def wanted(self, digest: str) -> str:
-        """String: JSON list of the platforms that a case is renewed at; permanent."""
-        return f"{self.namespace}:wanted:{digest}"
+        """Hash: platform that a case is renewed at → place of its record; permanent."""
+        return f"{self.wanted_prefix}{digest}"
+
+    def settled(self, digest: str) -> str:
+        """Hash: platform that is not asked → the one whose answer settles it too; permanent."""
+        return f"{self.namespace}:settled:{digest}"
+
+    def manifest(self, manifest: str) -> str:
+        """String: JSON of cases that travel together, their numbers sealed; permanent."""
+        return f"{self.namespace}:manifest:{manifest}"
 
     @property
     def runs(self) -> str:

@@ -18,15 +18,14 @@ from backends.scripts import script
 from backends.vault import Vault
 from schemas.case import Case
 from schemas.errors import NotFound
-from schemas.ids import derive
+from schemas.ids import ID_CHARS, derive, job_id
 from schemas.outcome import REASON_CODES
-from schemas.record import JobRecord
-from schemas.result import JobResult, ResultEvent
+from schemas.record import HEAD_BYTES, RECORD_BYTES, Head, JobRecord
+from schemas.result import Alike, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State, Verdict, verdict
 
-_ROLL_UP = b"#"
 _PAGE = 500
-_CASE_FIELDS = 8
+_CASE_FIELDS = 7
 _TRAIL_MAX = 50
 _SETTLING = {Holder.NOBODY, Holder.PERSON}
 
@@ -67,13 +66,19 @@ class CaseView:
     reference: str
     accepted_s: int
     queued: bool  # every batch of it has reached the broker once
-    platforms: tuple[str, ...]
+    platforms: tuple[str, ...]  # those that are asked
+    settled: dict[str, str]  # those that are not, with the one whose answer settles them too
     verdict: Verdict
     records: dict[str, JobRecord]
 
     def record(self, platform: str) -> JobRecord:
-        """Return what is known of one job; a job nobody has tried is QUEUED."""
-        return self.records.get(platform, JobRecord())
+        """Return what is known of one platform; a job nobody has tried is QUEUED."""
+        return self.records.get(self.settled.get(platform, platform), _UNTRIED)
+
+
+_UNTRIED = JobRecord()
+# What a list of platforms says: which are asked, in the order of their places, and who settles the others.
+_Wanted = tuple[tuple[str, ...], dict[str, str]]
 
 
 class StatusStore:
@@ -83,19 +88,20 @@ class StatusStore:
         self._client, self._keys, self._vault = client, keys, vault
         self._accept = script(client, "accept")
         self._record = script(client, "record", prelude=_states_for_lua())
-        self._wanted: dict[str, tuple[str, ...]] = {}
+        self._records = script(client, "records")
+        self._wanted: dict[str, _Wanted] = {}
 
     # -- intake ----------------------------------------------------------------------------------------------------
 
     def accept(self, run: str, cases: Sequence[Case], *, now: datetime) -> list[tuple[Known, str]]:
         """Record cases, each once. Returns, case by case, what was known and which run owns it."""
         keys = [self._keys.run(run), self._keys.run_cases(run)]
-        args: list[Any] = [run, _CASE_FIELDS]
+        args: list[Any] = [run, _CASE_FIELDS, RECORD_BYTES]
         accepted_s = int(now.timestamp())
         for case in cases:
             reference = self._keys.reference(self._vault.token(case.reference)) if case.reference else ""
             keys += [self._keys.case(case.id), self._keys.jobs(case.id), self._keys.token(case.token), reference]
-            args += [case.id, case.line, len(case.platforms)]
+            args += [case.id, case.line, len(case.platforms), self._want(case)]
             args += self._fields(case, accepted_s)
         answers, owners = patiently(lambda: self._accept(keys=keys, args=args))
         return [(Known(answer), owner.decode()) for answer, owner in zip(answers, owners, strict=True)]
@@ -110,16 +116,24 @@ class StatusStore:
             "basis", case.basis.value,
             "cycle", case.cycle,
             "reference", case.reference,
-            "wanted", self._want(case.platforms),
             "accepted", accepted_s,
         ]  # fmt: skip
 
-    def _want(self, platforms: tuple[str, ...]) -> str:
-        """Return the name of a list of platforms; each different list is stored once."""
-        digest = derive(*platforms)
+    def _want(self, case: Case) -> str:
+        """Return the name of a case's list of platforms; each different list is stored once."""
+        digest = derive(*case.platforms, "", *(key for pair in case.settled for key in pair))
         if digest not in self._wanted:
-            self._client.set(self._keys.wanted(digest), orjson.dumps(platforms))
-            self._wanted[digest] = platforms
+            places: dict[Any, Any] = {platform: place for place, platform in enumerate(case.platforms)}
+
+            def write() -> None:
+                pipe = self._client.pipeline(transaction=True)
+                pipe.hset(self._keys.wanted(digest), mapping=places)
+                if case.settled:
+                    pipe.hset(self._keys.settled(digest), mapping={**dict(case.settled)})
+                pipe.execute()
+
+            patiently(write)
+            self._wanted[digest] = case.platforms, dict(case.settled)
         return digest
 
     def mark_queued(self, cases: Iterable[str]) -> None:
@@ -162,13 +176,13 @@ class StatusStore:
             0 if only_from else int(data.started_at.timestamp()), int(data.ended_at.timestamp()),
             "" if only_from or not data.closes else data.batch,
             keys_of.dead_at_prefix, keys_of.trail_prefix, TRAIL_TTL_S, _trail_head(event),
-            f"{codes}," if codes else "", len(counters) // 2, *counters,
+            f"{codes}," if codes else "", keys_of.jobs_prefix, keys_of.details_prefix, keys_of.wanted_prefix,
+            len(counters) // 2, *counters,
         ]  # fmt: skip
-        jobs_key, details_key = self._keys.jobs, self._keys.details
+        for group in data.alike:
+            args += [*_codes(group), _detail(group, event), "".join(group.cases)]
         for job in data.jobs:
-            keys += [jobs_key(job.case), details_key(job.case)]
-            reason = REASON_CODES[job.reason] if job.reason else 0
-            args += [job.case, STATES[job.state].code, reason, _detail(job, event)]
+            args += [*_codes(job), _detail(job, event, reference=job.reference), job.case]
         return self._record(keys=keys, args=args, client=pipe)
 
     def pipeline(self) -> Any:
@@ -184,14 +198,20 @@ class StatusStore:
 
     def records(self, platform: str, cases: Sequence[str]) -> list[JobRecord]:
         """Return what is known of each case's job at one platform."""
+        return self.records_of([job_id(case, platform) for case in cases])
 
-        def read() -> list[bytes | None]:
-            pipe = self._client.pipeline(transaction=False)
-            for case in cases:
-                pipe.hget(self._keys.jobs(case), platform)
-            return list(pipe.execute())
+    def records_of(self, jobs: Sequence[str]) -> list[JobRecord]:
+        """Return what is known of each job, in one round trip."""
+        args: list[Any] = [self._keys.jobs_prefix, self._keys.wanted_prefix, HEAD_BYTES, RECORD_BYTES, "\n".join(("", *jobs))]
+        tried = patiently(lambda: self._records(keys=[], args=args))
+        found = [_UNTRIED] * len(jobs)
+        for place, packed in zip(tried[::2], tried[1::2], strict=True):
+            found[place] = JobRecord.unpack(packed)
+        return found
 
-        return [JobRecord.unpack(found) if found else JobRecord() for found in patiently(read)]
+    def undecided(self, run: str) -> bool:
+        """Whether nobody has decided anything of a run's jobs: what was never sent can then have no record."""
+        return not patiently(lambda: self._client.hexists(self._keys.run(run), "decided"))
 
     def case(self, case: str) -> CaseView:
         """Return one case. Raises NotFound."""
@@ -216,15 +236,16 @@ class StatusStore:
         pipe = self._client.pipeline(transaction=False)
         for ident in ids:
             pipe.hgetall(self._keys.case(ident))
-            pipe.hgetall(self._keys.jobs(ident))
+            pipe.get(self._keys.jobs(ident))
         found = pipe.execute()
         for ident, info, jobs in zip(ids, found[::2], found[1::2], strict=True):
             if info:
                 yield self._view(ident, info, jobs)
 
-    def _view(self, ident: str, info: dict[bytes, bytes], jobs: dict[bytes, bytes]) -> CaseView:
-        roll_up = jobs.pop(_ROLL_UP)
-        open_jobs, exceptions = int.from_bytes(roll_up[:2]), int.from_bytes(roll_up[2:4])
+    def _view(self, ident: str, info: dict[bytes, bytes], jobs: bytes) -> CaseView:
+        head = Head.unpack(jobs)
+        platforms, settled = self._wanted_of(head.wanted)
+        records = {platform: JobRecord.at(jobs, place) for place, platform in enumerate(platforms)}
         return CaseView(
             id=ident,
             run=info[b"run"].decode(),
@@ -237,15 +258,18 @@ class StatusStore:
             reference=info[b"reference"].decode(),
             accepted_s=int(info[b"accepted"]),
             queued=b"unqueued" not in info,
-            platforms=self._platforms_of(info[b"wanted"].decode()),
-            verdict=verdict(open_jobs=open_jobs, exceptions=exceptions),
-            records={platform.decode(): JobRecord.unpack(packed) for platform, packed in jobs.items()},
+            platforms=platforms,
+            settled=settled,
+            verdict=verdict(open_jobs=head.open_jobs, exceptions=head.exceptions),
+            records={platform: record for platform, record in records.items() if record},
         )
 
-    def _platforms_of(self, digest: str) -> tuple[str, ...]:
+    def _wanted_of(self, digest: str) -> _Wanted:
         if digest not in self._wanted:
-            stored = self._client.get(self._keys.wanted(digest))
-            self._wanted[digest] = tuple(orjson.loads(stored)) if stored else ()
+            places = self._client.hgetall(self._keys.wanted(digest))
+            settled = self._client.hgetall(self._keys.settled(digest))
+            platforms = tuple(text(key) for key, _ in sorted(places.items(), key=lambda item: int(item[1])))
+            self._wanted[digest] = platforms, {text(key): text(by) for key, by in settled.items()}
         return self._wanted[digest]
 
     def details(self, case: str) -> dict[str, dict[str, Any]]:
@@ -320,19 +344,22 @@ def _counters(event: ResultEvent) -> list[Any]:
     return counters
 
 
-def _detail(job: JobResult, event: ResultEvent) -> bytes | str:
+def _codes(result: Alike | JobResult) -> tuple[int, int]:
+    return STATES[result.state].code, REASON_CODES[result.reason] if result.reason else 0
+
+
+def _detail(result: Alike | JobResult, event: ResultEvent, *, reference: str | None = None) -> bytes | str:
     """Return what a plain record cannot hold; a job that is plain and done has nothing more to say."""
-    holder = STATES[job.state].holder
-    if holder is Holder.NOBODY and not (job.reference or job.detail):
+    if STATES[result.state].holder is Holder.NOBODY and not (reference or result.detail):
         return ""
     facts: dict[str, Any] = {"attempt": event.data.attempt, "at": event.data.ended_at.isoformat()}
-    if job.reference:
-        facts["reference"] = job.reference
-    if job.detail:
-        facts["detail"] = job.detail
-    if job.http_status:
-        facts["http_status"] = job.http_status
-    if job.state is State.WAITING and event.data.retry_at:
+    if reference:
+        facts["reference"] = reference
+    if result.detail:
+        facts["detail"] = result.detail
+    if result.http_status:
+        facts["http_status"] = result.http_status
+    if result.state is State.WAITING and event.data.retry_at:
         facts["due"] = event.data.retry_at.isoformat()
     return orjson.dumps(facts)
 
@@ -346,7 +373,11 @@ def _states_for_lua() -> str:
     )
     names = (State.QUEUED, State.WAITING, State.DEAD)
     codes = ",".join(str(STATES[name].code) for name in names)
-    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
+    layout = f"{ID_CHARS}, {HEAD_BYTES}, {RECORD_BYTES}, {_TRAIL_MAX}"
+    return (
+        f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\n"
+        f"local ID_BYTES, HEAD_BYTES, RECORD_BYTES, TRAIL_MAX = {layout}\n"
+    )
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

@@ -13,6 +13,7 @@ from redis import Redis
 
 from backends.connect import patiently, text
 from backends.keys import Keys
+from backends.manifests import Manifests
 from backends.scripts import script
 from backends.waiting import LEASE_S, Leased, Waiter, Why, read_waiter
 from schemas.errors import NotFound
@@ -67,8 +68,8 @@ class Taken:
 class WaitingView:
     """Look, hurry, take out."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
-        self._client, self._keys = client, keys
+    def __init__(self, client: Redis, keys: Keys, manifests: Manifests) -> None:
+        self._client, self._keys, self._manifests = client, keys, manifests
         self._run_now = script(client, "waiting_run_now")
         self._take = script(client, "waiting_take")
 
@@ -83,7 +84,7 @@ class WaitingView:
             bodies: list[Any] = self._client.hmget(self._keys.waiting_batches, ids)
             leases: list[Any] = self._client.hmget(self._keys.waiting_leases, ids)
             for (ident, due_ms), body, lease in zip(page, bodies, leases, strict=True):
-                waiting = _read(ident, body, due_ms=due_ms, leased=bool(lease) and due_ms > _ms(now))
+                waiting = self._read(ident, body, due_ms=due_ms, leased=bool(lease) and due_ms > _ms(now))
                 if waiting is not None and _fits(waiting, wanted):
                     yield waiting
 
@@ -114,6 +115,28 @@ class WaitingView:
             limit_ms = _ms(wanted.due_before)
             found = [item for item in found if item[1] < limit_ms]
         return found
+
+    def _read(self, ident: str, body: bytes | None, *, due_ms: int, leased: bool) -> WaitingBatch | None:
+        """Read what a row needs; what cannot be read is not shown: a scheduler buries it when it is due."""
+        if body is None:
+            return None
+        try:
+            content = orjson.loads(body)
+            batch = content["batch"]
+            return WaitingBatch(
+                batch=ident,
+                platform=batch["platform"],
+                why=content["why"],
+                due_ms=due_ms,
+                attempt=batch["attempt"],
+                generation=batch["generation"],
+                run=batch["run"],
+                deadline=batch["deadline"],
+                cases=tuple(self._manifests.cases_of(batch)),
+                leased=leased,
+            )
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return None
 
     # -- change ----------------------------------------------------------------------------------------------------
 
@@ -149,29 +172,6 @@ class WaitingView:
             else:
                 waiters.append(read_waiter(body))
         return Taken(leased=Leased(fence=fence, waiters=tuple(waiters)), busy=tuple(busy), gone=tuple(gone))
-
-
-def _read(ident: str, body: bytes | None, *, due_ms: int, leased: bool) -> WaitingBatch | None:
-    """Read what a row needs; what cannot be read is not shown here: a scheduler buries it as poison when it is due."""
-    if body is None:
-        return None
-    try:
-        content = orjson.loads(body)
-        batch = content["batch"]
-        return WaitingBatch(
-            batch=ident,
-            platform=batch["platform"],
-            why=content["why"],
-            due_ms=due_ms,
-            attempt=batch["attempt"],
-            generation=batch["generation"],
-            run=batch["run"],
-            deadline=batch["deadline"],
-            cases=tuple(job["case"] for job in batch["jobs"]),
-            leased=leased,
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
 
 
 def _fits(waiting: WaitingBatch, wanted: WaitingFilter) -> bool:

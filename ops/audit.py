@@ -151,16 +151,14 @@ def _custody_jobs(backends: Backends) -> Iterator[tuple[str, Hand]]:
     names = list(phases)
     for start in range(0, len(names), _PAGE):
         for name, body in backends.custody.bodies(names[start : start + _PAGE]).items():
-            yield from ((job, phases[name]) for job in _jobs_of(orjson.loads(body)))
+            yield from ((job, phases[name]) for job in _jobs_of(backends, orjson.loads(body)))
 
 
 def _waiting_jobs(backends: Backends) -> Iterator[tuple[str, Hand]]:
     for body in backends.waiting.bodies():
-        yield from ((job, Hand.WAITING) for job in _jobs_of(orjson.loads(body)["batch"]))
+        yield from ((job, Hand.WAITING) for job in _jobs_of(backends, orjson.loads(body)["batch"]))
 
 
-def _jobs_of(batch: dict[str, object]) -> Iterator[str]:
+def _jobs_of(backends: Backends, batch: dict[str, object]) -> Iterator[str]:
     """Read the job ids only: an audit must not stumble over a batch that is wrong elsewhere."""
-    jobs = batch.get("jobs")
-    for job in jobs if isinstance(jobs, list) else ():
-        yield job_id(str(job["case"]), str(batch["platform"]))
+    return (job_id(case, str(batch["platform"])) for case in backends.manifests.cases_of(batch))

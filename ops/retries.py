@@ -112,7 +112,7 @@ class Retries:
         return Turned(batches=batches, jobs=jobs, busy=tuple(busy))
 
     def _cancel(self, batch: Batch, *, reason: str, now: datetime) -> int:
-        cases = [job.case for job in batch.jobs]
+        cases = self._backends.manifests.cases(batch)
         changed = 0
         for start in range(0, len(cases), JOBS_AT_ONCE):
             event = decision(

@@ -6,7 +6,7 @@ from datetime import datetime
 from schemas.ids import new_id
 from schemas.number import mask_text
 from schemas.outcome import Reason
-from schemas.result import DETAIL_CHARS_MAX, LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
+from schemas.result import DETAIL_CHARS_MAX, LATENCY_BOUNDS_MS, Alike, AttemptData, ResultEvent
 from schemas.state import State
 
 # What one event decides at most: a script call blocks the store for as long as it takes.
@@ -44,6 +44,6 @@ def decision(
         worker=who,
         calls=0,
         latencies=(0,) * (len(LATENCY_BOUNDS_MS) + 1),
-        jobs=tuple(JobResult(case=case, state=state, reason=reason, detail=told) for case in cases),
+        alike=(Alike(state=state, reason=reason, detail=told, cases=tuple(cases)),),
     )
     return ResultEvent(id=event or new_id(), time=now, subject=platform, data=data)

@@ -13,7 +13,7 @@ from itertools import islice
 from backends.bootstrap import Backends
 from backends.store import CaseView
 from platforms.catalogue import Catalogue
-from schemas.batch import Basis, Batch, Job, root_batch_id, seal_context
+from schemas.batch import Basis, Batch, Job, seal_context
 from schemas.ids import derive
 from schemas.state import DISPATCHER_STATES
 
@@ -53,7 +53,7 @@ def _batches(
             part = found[start : start + entry.jobs_per_batch]
             ids = tuple(case.id for case in part)
             yield Batch(
-                id=derive("redrive", root_batch_id(platform=key, cases=list(ids)), str(generation), str(attempt)),
+                id=derive("redrive", key, *ids, str(generation), str(attempt)),
                 run=run,
                 platform=key,
                 attempt=attempt,

@@ -9,15 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from threading import Event
 
 from backends.bootstrap import Backends
 from backends.failpoint import reach
 from backends.store import Known
 from platforms.catalogue import Catalogue
-from platforms.model import Platform
 from producers.rows import Rejection, Row
-from schemas.batch import Basis, Batch, Job, Lane, root_batch_id, seal_context
+from schemas.batch import Basis, Batch, Job, Lane, ManifestPart, root_batch_id
 from schemas.case import Case
 from schemas.ids import case_id
 
@@ -161,37 +161,27 @@ class Submitter:
         """Yield the batches of a chunk, one platform after the other in turn.
 
         In turn, because a worker that met ten batches of one platform in a row would be told to come back nine times.
+        One manifest serves them all.
         """
-        wanted_by: dict[str, list[Case]] = defaultdict(list)
-        for case in cases:
+        wanted_by: dict[str, list[int]] = defaultdict(list)
+        for place, case in enumerate(cases):
             for key in case.platforms:
-                wanted_by[key].append(case)
-        sealed: dict[tuple[str, ...], str] = {}
+                wanted_by[key].append(place)
+        jobs = [Job(case=case.id, cutoff_at=case.cutoff_at, basis=case.basis) for case in cases]
+        manifest = self._backends.manifests.put(jobs, [case.number for case in cases])
         parts = [
-            (self._catalogue.get(key), wanted, start)
-            for key, wanted in wanted_by.items()
-            for start in range(0, len(wanted), self._catalogue.get(key).jobs_per_batch)
+            (platform, places[start : start + platform.jobs_per_batch], start // platform.jobs_per_batch)
+            for platform, places in ((self._catalogue.get(key), places) for key, places in wanted_by.items())
+            for start in range(0, len(places), platform.jobs_per_batch)
         ]
-        parts.sort(key=lambda part: part[2] // part[0].jobs_per_batch)
-        for platform, wanted, start in parts:
-            part = wanted[start : start + platform.jobs_per_batch]
-            yield self._batch(run, platform, part, sealed=sealed, now=now)
-
-    def _batch(
-        self, run: str, platform: Platform, cases: list[Case], *, sealed: dict[tuple[str, ...], str], now: datetime
-    ) -> Batch:
-        ids = tuple(case.id for case in cases)
-        if ids not in sealed:
-            # One seal serves every platform that is asked about the same cases.
-            numbers = [case.number for case in cases]
-            sealed[ids] = self._backends.vault.seal_numbers(numbers, context=seal_context(ids))
-        jobs = tuple(Job(case=case.id, cutoff_at=case.cutoff_at, basis=case.basis) for case in cases)
-        return Batch(
-            id=root_batch_id(platform=platform.key, cases=list(ids)),
-            run=run,
-            platform=platform.key,
-            lane=self._lane,
-            deadline=now + timedelta(seconds=platform.retry.total_s),
-            jobs=jobs,
-            sealed=sealed[ids],
-        )
+        parts.sort(key=itemgetter(2))
+        for platform, places, _ in parts:
+            part = ManifestPart.of(manifest, places)
+            yield Batch(
+                id=root_batch_id(platform.key, part),
+                run=run,
+                platform=platform.key,
+                lane=self._lane,
+                deadline=now + timedelta(seconds=platform.retry.total_s),
+                manifest=part,
+            )

@@ -7,7 +7,10 @@ from schemas.batch import Basis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A case as intake makes it. `number` is E.164 and leaves the process only sealed."""
+    """A case as intake makes it. `number` is E.164 and leaves the process only sealed.
+
+    `platforms` are asked; `settled` are the others, each with the one whose answer settles it too.
+    """
 
     id: str
     number: str
@@ -18,3 +21,4 @@ class Case:
     cycle: str
     reference: str
     platforms: tuple[str, ...]
+    settled: tuple[tuple[str, str], ...] = ()

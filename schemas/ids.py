@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 _DIGEST_BYTES = 16
+ID_CHARS = 26
 ID_PATTERN = r"^[a-z2-7]{26}$"
 PLATFORM_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
 

@@ -1,11 +1,13 @@
 """The packed record of one job: 12 bytes in the status store, and the rule by which events change it.
 
+The jobs of one case are one string: a head, then a record for each of its platforms at that platform's place.
+
 `merge` is the model of `record.lua`; a property test drives both with the same events.
 """
 
 import struct
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from schemas.outcome import REASON_CODES, REASONS, Reason
 from schemas.state import STATE_OF_CODE, STATES, State
@@ -13,6 +15,10 @@ from schemas.state import STATE_OF_CODE, STATES, State
 _LAYOUT = struct.Struct(">BBBBII")
 _DISPUTED = 0x80
 ATTEMPTS_SHOWN_MAX = 255
+RECORD_BYTES: Final = _LAYOUT.size
+_HEAD = struct.Struct(">HH26s26s")
+HEAD_BYTES: Final = _HEAD.size
+_UNTRIED: Final = b"\0" * RECORD_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,13 @@ class JobRecord:
             disputed=bool(state & _DISPUTED),
         )
 
+    @classmethod
+    def at(cls, jobs: bytes, place: int) -> Self | None:
+        """Read the record at one place of a case's jobs; None where nobody has tried it yet."""
+        start = HEAD_BYTES + place * RECORD_BYTES
+        packed = jobs[start : start + RECORD_BYTES]
+        return None if packed == _UNTRIED else cls.unpack(packed)
+
     @property
     def place(self) -> tuple[bool, int, int, int, int]:
         """Where this record stands in the total order of `schemas.state`."""
@@ -59,6 +72,26 @@ class JobRecord:
         attempt = self.attempts if self.state is State.WAITING else 0
         reason = REASON_CODES[self.reason] if self.reason else 0
         return (False, self.generation, rule.rank, attempt, reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What stands before the records of a case: the roll-up, the run that owns it, the list of its platforms."""
+
+    open_jobs: int
+    exceptions: int
+    run: str
+    wanted: str
+
+    def pack(self) -> bytes:
+        """Return the bytes that the status store keeps."""
+        return _HEAD.pack(self.open_jobs, self.exceptions, self.run.encode(), self.wanted.encode())
+
+    @classmethod
+    def unpack(cls, jobs: bytes) -> Self:
+        """Read it off a case's jobs."""
+        open_jobs, exceptions, run, wanted = _HEAD.unpack(jobs[:HEAD_BYTES])
+        return cls(open_jobs=open_jobs, exceptions=exceptions, run=run.decode(), wanted=wanted.decode())
 
 
 def merge(known: JobRecord, change: JobRecord) -> JobRecord:

@@ -3,9 +3,9 @@
 No attribute and no field holds a number (requirement 22, CloudEvents 1.0 privacy considerations).
 """
 
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from schemas.ids import BatchId, CaseId, PlatformKey
 from schemas.message import Message
@@ -32,10 +32,24 @@ class JobResult(BaseModel):
     http_status: Annotated[int, Field(ge=100, le=999)] | None = None
 
 
+class Alike(BaseModel):
+    """Jobs that came to one and the same result, word for word."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: State
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    detail: Annotated[str, StringConstraints(max_length=DETAIL_CHARS_MAX)] | None = None
+    http_status: Annotated[int, Field(ge=100, le=999)] | None = None
+    cases: Annotated[tuple[CaseId, ...], Field(min_length=1, max_length=1000)]
+
+
 class AttemptData(BaseModel):
     """One attempt at one batch. `attempt` is the number of attempts that its jobs have spent, this one included.
 
     A call that failed for its platform's fault, or for another job's, spends none: the jobs keep the number they had.
+    Each job stands in `jobs` or in `alike`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,7 +75,19 @@ class AttemptData(BaseModel):
     faults: dict[str, int] = {}
     retry_at: AwareDatetime | None = None
     closes: Annotated[bool, Field(description="whether the batch is in nobody's hands once this is recorded")] = True
-    jobs: Annotated[tuple[JobResult, ...], Field(min_length=1, max_length=1000)]
+    alike: Annotated[tuple[Alike, ...], Field(max_length=500)] = ()
+    jobs: Annotated[tuple[JobResult, ...], Field(max_length=1000)] = ()
+
+    @model_validator(mode="after")
+    def _has_a_job(self) -> Self:
+        if not self.jobs and not self.alike:
+            raise ValueError("jobs: expected at least one, here or in alike")
+        return self
+
+    @property
+    def cases(self) -> list[str]:
+        """Every case that it speaks of."""
+        return [case for group in self.alike for case in group.cases] + [job.case for job in self.jobs]
 
 
 class ResultEvent(Message):

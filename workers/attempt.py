@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from random import Random
 from threading import Lock
 from typing import Any
@@ -22,11 +23,12 @@ from backends.bootstrap import Backends
 from backends.custody import Note
 from backends.failpoint import reach
 from backends.heartbeat import process_name
+from backends.manifests import Item
 from backends.waiting import Why
 from platforms.catalogue import Catalogue
 from platforms.maintenance import next_window
 from platforms.model import Platform
-from schemas.batch import Batch, Job, seal_context
+from schemas.batch import Batch, root_batch_id
 from schemas.errors import BackendUnavailable, ContractError
 from schemas.ids import new_id
 from schemas.result import ResultEvent
@@ -91,7 +93,7 @@ class Attempt:
         batch = Batch.parse(body)
         platform = self._platform(batch)
         with self._noted(batch.platform):
-            calls = 1 if platform.protocol == "bulk-json" else len(batch.jobs)
+            calls = 1 if platform.protocol == "bulk-json" else batch.size
             now = self._backends.clock.now()
             lease_s = HORIZON_S + _hold_s(platform, calls) + _PUBLISH_S
             note = self._backends.custody.begin(batch, holder=_holder(), lease_s=lease_s, now=now)
@@ -109,25 +111,24 @@ class Attempt:
                 raise
 
     def _run(self, platform: Platform, batch: Batch, *, note: Note) -> ResultEvent | None:
-        numbers = dict(zip((job.case for job in batch.jobs), self._open(batch), strict=True))
-        jobs = self._still_open(batch)
-        permit = self._admit(platform, batch, jobs, numbers=numbers) if jobs else None
+        items = self._still_open(batch, self._backends.manifests.open(batch), note=note)
+        permit = self._admit(platform, batch, items) if items else None
         if permit is None:
             self._backends.custody.end(batch.id)
-            if not jobs:
+            if not items:
                 log.info("attempt.ended", **_who(batch), end="nothing_left")
             return None
         reach("attempt.admitted")
-        sent = jobs if platform.protocol == "bulk-json" else jobs[: permit.calls]
+        sent = items if platform.protocol == "bulk-json" else items[: permit.calls]
         started_at = self._backends.clock.now()
-        judged = self._deliver(platform, batch, sent, numbers=numbers, permit=permit)
+        judged = self._deliver(platform, batch, sent, permit=permit)
         reach("attempt.called")
         # First what must wait, then the event, then the broker's acknowledgement: a crash between any two of them
         # repeats an attempt, and none of them loses a job.
-        unsent = [job for job in sent if job.case in judged.unsent]
-        self._defer(batch, [*jobs[len(sent) :], *unsent], numbers, permit=permit)
+        unsent = [item for item in sent if item.job.case in judged.unsent]
+        self._defer(batch, sorted([*items[len(sent) :], *unsent], key=attrgetter("place")), permit=permit)
         reach("attempt.deferred")
-        self._wait_again(batch, judged, numbers)
+        self._wait_again(batch, judged, sent)
         reach("attempt.waiting_put")
         ended_at = self._backends.clock.now()
         events = tuple(judged.events(started_at=started_at, ended_at=ended_at, worker=process_name()))
@@ -142,7 +143,7 @@ class Attempt:
             ms=took_ms,
             starts=note.starts,
             probe=permit.probe,
-            deferred=len(jobs) - len(sent) + len(unsent),
+            deferred=len(items) - len(sent) + len(unsent),
             events=[event.id for event in events],
         )
         return events[0] if events else None
@@ -166,25 +167,20 @@ class Attempt:
             raise ContractError(f"platform {batch.platform} is not in the catalogue of this worker")
         return self._catalogue.get(batch.platform)
 
-    def _open(self, batch: Batch) -> list[str]:
-        cases = tuple(job.case for job in batch.jobs)
-        numbers = self._backends.vault.open_numbers(batch.sealed, context=seal_context(cases))
-        if len(numbers) != len(cases):
-            raise ContractError("the batch holds another number of numbers than jobs")
-        return numbers
-
-    def _still_open(self, batch: Batch) -> list[Job]:
+    def _still_open(self, batch: Batch, items: list[Item], *, note: Note) -> list[Item]:
         """Leave out what is final, and what this very attempt has been made for already."""
-        records = self._backends.store.records(batch.platform, [job.case for job in batch.jobs])
+        if _is_fresh(batch, note) and self._backends.store.undecided(batch.run):
+            return items
+        records = self._backends.store.records(batch.platform, [item.job.case for item in items])
         return [
-            job
-            for job, record in zip(batch.jobs, records, strict=True)
+            item
+            for item, record in zip(items, records, strict=True)
             if not STATES[record.state].final
             and (record.generation, record.attempts) < (batch.generation, batch.attempt)
         ]
 
-    def _admit(self, platform: Platform, batch: Batch, jobs: list[Job], *, numbers: dict[str, str]) -> Permit | None:
-        calls = 1 if platform.protocol == "bulk-json" else len(jobs)
+    def _admit(self, platform: Platform, batch: Batch, items: list[Item]) -> Permit | None:
+        calls = 1 if platform.protocol == "bulk-json" else len(items)
         answer = self._backends.admission.ask(
             platform.key,
             calls=calls,
@@ -198,23 +194,21 @@ class Attempt:
             _tell(answer.change)
             return answer
         why = _WHY[answer.why]
-        due = self._wait(batch, jobs, numbers, why=why, attempt=batch.attempt, delay_s=_spread(answer, self._rng))
+        due = self._wait(batch, items, why=why, attempt=batch.attempt, delay_s=_spread(answer, self._rng))
         log.info("attempt.ended", **_who(batch), end="not_now", why=why, due=due.isoformat())
         return None
 
     # -- the call --------------------------------------------------------------------------------------------------
 
-    def _deliver(
-        self, platform: Platform, batch: Batch, jobs: Sequence[Job], *, numbers: dict[str, str], permit: Permit
-    ) -> Judgement:
-        judged = Judgement(platform, batch.model_copy(update={"jobs": tuple(jobs)}), permit.probe, self._rng)
+    def _deliver(self, platform: Platform, batch: Batch, items: Sequence[Item], *, permit: Permit) -> Judgement:
+        judged = Judgement(platform, batch, permit.probe, self._rng)
         report = Report()
         try:
             self._pause(permit.first_after_s)  # below a second: the permit was given for then
             calls = build_calls(
                 platform,
-                judged.batch,
-                [numbers[job.case] for job in jobs],
+                batch.id,
+                items,
                 credentials=self._credentials(platform),
                 now=self._backends.clock.now(),
             )
@@ -236,37 +230,34 @@ class Attempt:
 
     # -- after the call --------------------------------------------------------------------------------------------
 
-    def _wait_again(self, batch: Batch, judged: Judgement, numbers: dict[str, str]) -> None:
+    def _wait_again(self, batch: Batch, judged: Judgement, sent: Sequence[Item]) -> None:
         """Let those wait that are to be tried again, each kind in a batch of its own."""
         for kind, cases in judged.again.items():
-            jobs = [job for job in judged.batch.jobs if job.case in cases]
-            if not jobs:
+            items = [item for item in sent if item.job.case in cases] if cases else []
+            if not items:
                 continue
             if kind == "retry":
                 beat_s = _BEAT_S if judged.platform.protocol == "bulk-json" else 0
-                self._wait(batch, jobs, numbers, why=Why.RETRY, attempt=batch.attempt + 1, delay_s=judged.retry_in_s,
+                self._wait(batch, items, why=Why.RETRY, attempt=batch.attempt + 1, delay_s=judged.retry_in_s,
                            beat_s=beat_s)  # fmt: skip
             elif kind == "platform":
                 delay_s = _PLATFORM_S * (1 + self._rng.random())
-                self._wait(batch, jobs, numbers, why=Why.SUSPENDED, attempt=batch.attempt, delay_s=delay_s)
+                self._wait(batch, items, why=Why.SUSPENDED, attempt=batch.attempt, delay_s=delay_s)
             else:
-                middle = len(jobs) // 2
-                for half in (jobs[:middle], jobs[middle:]):
-                    self._wait(batch, half, numbers, why=Why.SPLIT, attempt=batch.attempt, delay_s=0)
+                middle = len(items) // 2
+                for half in (items[:middle], items[middle:]):
+                    self._wait(batch, half, why=Why.SPLIT, attempt=batch.attempt, delay_s=0)
 
-    def _defer(self, batch: Batch, jobs: list[Job], numbers: dict[str, str], *, permit: Permit) -> None:
+    def _defer(self, batch: Batch, items: list[Item], *, permit: Permit) -> None:
         """Let those wait that got no leave this time; they spend no attempt."""
-        if jobs:
+        if items:
             delay_s = permit.first_after_s + permit.calls * permit.interval_s
-            self._wait(batch, jobs, numbers, why=Why.LIMIT, attempt=batch.attempt, delay_s=delay_s)
+            self._wait(batch, items, why=Why.LIMIT, attempt=batch.attempt, delay_s=delay_s)
 
     def _wait(
-        self, batch: Batch, jobs: Sequence[Job], numbers: dict[str, str], *, why: Why, attempt: int, delay_s: float,
-        beat_s: int = 0,
-    ) -> datetime:  # fmt: skip
-        cases = tuple(job.case for job in jobs)
-        sealed = self._backends.vault.seal_numbers([numbers[case] for case in cases], context=seal_context(cases))
-        child = batch.child(why, jobs=tuple(jobs), sealed=sealed, attempt=attempt)
+        self, batch: Batch, items: Sequence[Item], *, why: Why, attempt: int, delay_s: float, beat_s: int = 0
+    ) -> datetime:
+        child = self._backends.manifests.child(batch, why, items=items, attempt=attempt)
         due = self._backends.clock.now() + timedelta(seconds=delay_s)
         if beat_s:
             due = datetime.fromtimestamp(math.ceil(due.timestamp() / beat_s) * beat_s, UTC)
@@ -308,6 +299,12 @@ def _spread(answer: NotNow, rng: Random) -> float:
     return answer.retry_in_s + 0.2 * rng.random()
 
 
+def _is_fresh(batch: Batch, note: Note) -> bool:
+    """Whether this is the first time that anybody has these jobs in hand, straight from intake."""
+    first = batch.manifest is not None and batch.id == root_batch_id(batch.platform, batch.manifest)
+    return first and (note.starts, note.redrives) == (1, 0)
+
+
 def _holder() -> str:
     return f"{process_name()}/{new_id()[:8]}"
 
@@ -321,18 +318,19 @@ def _who(batch: Batch) -> dict[str, Any]:
         "lane": batch.lane,
         "attempt": batch.attempt,
         "generation": batch.generation,
-        "jobs": len(batch.jobs),
+        "jobs": batch.size,
     }
 
 
 def _found(judged: Judgement) -> dict[str, Any]:
-    states = Counter(result.state for result in (*judged.results, *judged.unspent))
+    unspent = judged.unspent.states()
+    states = judged.results.states() + unspent
     return {
         "calls": judged.calls,
         "statuses": dict(judged.statuses),
         "faults": dict(judged.faults),
         "states": dict(states),
-        "unspent": len(judged.unspent),
+        "unspent": unspent.total(),
     }
 
 

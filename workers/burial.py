@@ -9,7 +9,7 @@ from schemas.batch import Batch
 from schemas.errors import ContractError
 from schemas.ids import new_id
 from schemas.outcome import Hold
-from schemas.result import DETAIL_CHARS_MAX, LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
+from schemas.result import DETAIL_CHARS_MAX, LATENCY_BOUNDS_MS, Alike, AttemptData, ResultEvent
 from schemas.state import State
 
 log = structlog.get_logger()
@@ -31,9 +31,12 @@ def bury_message(backends: Backends, body: dict[str, object], *, why: str) -> No
 
 
 def bury_batch(backends: Backends, batch: Batch, *, why: str) -> None:
-    """Make dead letters of a batch's jobs, by a result event like any other. Raises BackendUnavailable."""
-    log.error("batch.buried", batch=batch.id, run=batch.run, platform=batch.platform, jobs=len(batch.jobs), reason=why)
-    now = backends.clock.now()
+    """Make dead letters of a batch's jobs, by a result event like any other.
+
+    Raises BackendUnavailable, and ContractError if nobody can say which jobs those are.
+    """
+    log.error("batch.buried", batch=batch.id, run=batch.run, platform=batch.platform, jobs=batch.size, reason=why)
+    now, cases = backends.clock.now(), backends.manifests.cases(batch)
     data = AttemptData(
         batch=batch.id,
         run=batch.run,
@@ -45,9 +48,6 @@ def bury_batch(backends: Backends, batch: Batch, *, why: str) -> None:
         worker=process_name(),
         calls=0,
         latencies=(0,) * (len(LATENCY_BOUNDS_MS) + 1),
-        jobs=tuple(
-            JobResult(case=job.case, state=State.DEAD, reason=Hold.POISON, detail=why[:DETAIL_CHARS_MAX])
-            for job in batch.jobs
-        ),
+        alike=(Alike(state=State.DEAD, reason=Hold.POISON, detail=why[:DETAIL_CHARS_MAX], cases=tuple(cases)),),
     )
     backends.broker.publish_event(ResultEvent(id=new_id(), time=now, subject=batch.platform, data=data))

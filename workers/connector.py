@@ -16,9 +16,10 @@ import orjson
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError
 
+from backends.manifests import Item
 from platforms.model import Bearer, NoAuth, Platform, Refused, StandardWebhooks
-from schemas.batch import Batch, Job
 from schemas.errors import ConfigurationError
+from schemas.ids import job_id
 from schemas.number import mask_text
 from schemas.outcome import Fault, Hold, Outcome, Reason, Refusal
 from schemas.result import DETAIL_CHARS_MAX
@@ -76,8 +77,10 @@ class Failed:
 
 Entry = Answered | Failed
 _UNANSWERED: Final = Failed(fault=Fault.UNANSWERED)
+# Nearly all answers are one of these, word for word.
+_PLAIN: Final = {outcome: Answered(outcome=outcome) for outcome in Outcome}
 # What goes into one call: its Idempotency-Key, the jobs that it carries, its body.
-_Letter = tuple[str, tuple[str, ...], dict[str, Any]]
+_Letter = tuple[str, tuple[str, ...], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,22 +92,22 @@ class Interpretation:
 
 
 def build_calls(
-    platform: Platform, batch: Batch, numbers: Sequence[str], *, credentials: Sequence[str], now: datetime
+    platform: Platform, batch: str, items: Sequence[Item], *, credentials: Sequence[str], now: datetime
 ) -> tuple[Call, ...]:
-    """Return the calls that carry a batch: one for each job (json), or one for all of them (bulk-json).
+    """Return the calls that carry these jobs of a batch: one for each (json), or one for all of them (bulk-json).
 
-    `numbers` are the E.164 numbers in the order of the jobs, `credentials` the resolved secrets in the order of
-    `platform.secret_refs`. Raises ConfigurationError for a secret that its scheme cannot use, ValueError where numbers
-    and jobs do not match.
+    `credentials` are the resolved secrets in the order of `platform.secret_refs`. Raises ConfigurationError for a
+    secret that its scheme cannot use.
     """
-    keys = tuple(batch.key_of(job) for job in batch.jobs)
-    items = [_item(*parts) for parts in zip(keys, batch.jobs, numbers, strict=True)]
+    keys = tuple(job_id(item.job.case, platform.key) for item in items)
+    # Put together from what was rendered once for all platforms: an id is letters, digits, a dot and dashes.
+    told = [b'{"id":"%b",%b' % (key.encode(), item.rest) for key, item in zip(keys, items, strict=True)]
     letters: list[_Letter]
     match platform.protocol:
         case "json":
-            letters = [(key, (key,), item) for key, item in zip(keys, items, strict=True)]
+            letters = [(key, (key,), body) for key, body in zip(keys, told, strict=True)]
         case "bulk-json":
-            letters = [(batch.id, keys, {"batch": batch.id, "items": items})]
+            letters = [(batch, keys, b'{"batch":"%b","items":[%b]}' % (batch.encode(), b",".join(told)))]
         case _:
             assert_never(platform.protocol)
     return tuple(_call(platform, letter, credentials=credentials, now=now) for letter in letters)
@@ -157,13 +160,8 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
     return max(0.0, (until - since).total_seconds())
 
 
-def _item(key: str, job: Job, number: str) -> dict[str, str]:
-    return {"id": key, "case": job.case, "number": number, "cutoff_at": job.cutoff_at, "basis": job.basis}
-
-
 def _call(platform: Platform, letter: _Letter, *, credentials: Sequence[str], now: datetime) -> Call:
-    ident, keys, message = letter
-    body = orjson.dumps(message)
+    ident, keys, body = letter
     headers = {**_HEADERS, "Idempotency-Key": ident}
     match platform.auth:
         case NoAuth():
@@ -255,7 +253,10 @@ def _mapped(meaning: Outcome | Refused, item: Mapping[str, Any]) -> Answered:
 def _answered(
     outcome: Outcome, item: Mapping[str, Any], *, reason: Reason | None = None, detail: str | None = None
 ) -> Answered:
-    return Answered(outcome=outcome, reason=reason, reference=_text(item.get("reference")), detail=detail)
+    reference = _text(item.get("reference"))
+    if reason is None and reference is None and detail is None:
+        return _PLAIN[outcome]
+    return Answered(outcome=outcome, reason=reason, reference=reference, detail=detail)
 
 
 def _accepted(content: Mapping[str, Any]) -> Answered:

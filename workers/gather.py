@@ -3,15 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from backends.manifests import Item, Manifests
 from backends.vault import Vault
 from backends.waiting import Waiter, Why
 from platforms.catalogue import Catalogue
-from schemas.batch import Batch, Job, seal_context
-from schemas.errors import ContractError
+from schemas.batch import Batch, seal_context
 from schemas.ids import derive
 
 
-def gather(waiters: Sequence[Waiter], catalogue: Catalogue, vault: Vault) -> Iterator[Batch]:
+def gather(waiters: Sequence[Waiter], catalogue: Catalogue, *, vault: Vault, manifests: Manifests) -> Iterator[Batch]:
     """Yield batches that carry the same jobs, in as few as their platforms' calls take.
 
     Only retries of one run, lane, generation and attempt are put together: halves of a split batch would find the bad
@@ -28,39 +28,35 @@ def gather(waiters: Sequence[Waiter], catalogue: Catalogue, vault: Vault) -> Ite
             batch
         )
     for batches in together.values():
-        yield from _fill(batches, catalogue.get(batches[0].platform).jobs_per_batch, vault)
+        for part in _filled(batches, catalogue.get(batches[0].platform).jobs_per_batch):
+            yield _merged(part, vault, manifests)
 
 
-def _fill(batches: list[Batch], jobs_max: int, vault: Vault) -> Iterator[Batch]:
-    """Yield batches of at most `jobs_max` jobs; one that fits in with no other stays as it is."""
+def _filled(batches: list[Batch], jobs_max: int) -> Iterator[list[Batch]]:
+    """Yield the batches again, as many together as have `jobs_max` jobs."""
     part: list[Batch] = []
     size = 0
     for batch in batches:
-        if part and size + len(batch.jobs) > jobs_max:
-            yield _merge(part, vault)
+        if part and size + batch.size > jobs_max:
+            yield part
             part, size = [], 0
         part.append(batch)
-        size += len(batch.jobs)
+        size += batch.size
     if part:
-        yield _merge(part, vault)
+        yield part
 
 
-def _merge(part: list[Batch], vault: Vault) -> Batch:
+def _merged(part: list[Batch], vault: Vault, manifests: Manifests) -> Batch:
+    """Return one batch for all of them; one that is alone stays as it is. Raises ContractError."""
     if len(part) == 1:
         return part[0]
-    found: dict[str, tuple[Job, str]] = {}
-    for batch in part:
-        cases = tuple(job.case for job in batch.jobs)
-        numbers = vault.open_numbers(batch.sealed, context=seal_context(cases))
-        if len(numbers) != len(cases):
-            raise ContractError(f"batch {batch.id} holds another number of numbers than jobs")
-        found |= {job.case: (job, number) for job, number in zip(batch.jobs, numbers, strict=True)}
-    cases = tuple(found)
+    found: dict[str, Item] = {item.job.case: item for batch in part for item in manifests.open(batch)}
     return part[0].model_copy(
         update={
             "id": derive("gathered", *(batch.id for batch in part)),
-            "jobs": tuple(job for job, _ in found.values()),
-            "sealed": vault.seal_numbers([number for _, number in found.values()], context=seal_context(cases)),
+            "jobs": tuple(item.job for item in found.values()),
+            "sealed": vault.seal_numbers([item.number for item in found.values()], context=seal_context(found)),
+            "manifest": None,
             "deadline": min(batch.deadline for batch in part),
         }
     )

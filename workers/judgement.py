@@ -5,17 +5,17 @@ Pure: answers go in, decisions come out; `workers.attempt` acts on them.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 
 from backends.admission import Report
 from platforms.model import Platform
 from schemas.batch import Batch
-from schemas.ids import new_id
-from schemas.outcome import Fault, Reason
-from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
+from schemas.ids import ID_CHARS, new_id
+from schemas.outcome import Fault, Outcome, Reason
+from schemas.result import LATENCY_BOUNDS_MS, Alike, AttemptData, JobResult, ResultEvent
 from schemas.state import State
 from workers.connector import Answered, Entry, Failed, interpret
 from workers.retry import BLAME, AwaitPlatform, Blame, Bury, Decision, RetryIn, RetryPolicy, Split
@@ -23,6 +23,56 @@ from workers.transport import Answer
 
 # A call that takes longer than this share of its timeout says that the platform has enough to do.
 _SLOW_RATIO = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """What is said of a job; nearly always the same of very many."""
+
+    state: State
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    reference: str | None = None
+    detail: str | None = None
+    http_status: int | None = None
+
+
+class Results:
+    """The jobs of one attempt by what became of them."""
+
+    def __init__(self) -> None:
+        self._cases: dict[_Result, list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._cases)
+
+    def add(self, result: _Result, cases: Sequence[str]) -> None:
+        """Note that these cases came to that."""
+        self._cases.setdefault(result, []).extend(cases)
+
+    def states(self) -> Counter[State]:
+        """Count the jobs by state."""
+        counts: Counter[State] = Counter()
+        for result, cases in self._cases.items():
+            counts[result.state] += len(cases)
+        return counts
+
+    def jobs(self) -> tuple[JobResult, ...]:
+        """Return those that something is said of that is said of no other."""
+        return tuple(
+            JobResult(case=case, **asdict(result))
+            for result, cases in self._cases.items()
+            if result.reference or len(cases) == 1
+            for case in cases
+        )
+
+    def alike(self) -> tuple[Alike, ...]:
+        """Return the others."""
+        return tuple(
+            Alike(cases=tuple(cases), **{name: value for name, value in asdict(result).items() if name != "reference"})
+            for result, cases in self._cases.items()
+            if not result.reference and len(cases) > 1
+        )
 
 
 @dataclass(slots=True)
@@ -33,8 +83,8 @@ class Judgement:
     batch: Batch
     probe: bool
     rng: Random
-    results: list[JobResult] = field(default_factory=list)  # these have spent an attempt
-    unspent: list[JobResult] = field(default_factory=list)  # these have not, and wait
+    results: Results = field(default_factory=Results)  # these have spent an attempt
+    unspent: Results = field(default_factory=Results)  # these have not, and wait
     unsent: set[str] = field(default_factory=set)
     again: dict[str, set[str]] = field(default_factory=lambda: {"retry": set(), "platform": set(), "split": set()})
     retry_in_s: float = 0.0
@@ -51,9 +101,8 @@ class Judgement:
 
     def add(self, answer: Answer, *, now: datetime) -> None:
         """Take one answer in."""
-        case_of = {self.batch.key_of(job): job.case for job in self.batch.jobs}
         if not answer.sent:
-            self.unsent.update(case_of[key] for key in answer.call.keys)
+            self.unsent.update(map(_case_of, answer.call.keys))
             return
         self.calls += 1
         self.statuses[str(answer.status or answer.fault)] += 1
@@ -61,9 +110,13 @@ class Judgement:
         self._latency_s += answer.latency_s
         interpretation = interpret(self.platform, answer, now=now)
         self.invented += interpretation.invented
-        self._weigh(list(interpretation.results.values()))
-        for key, said in interpretation.results.items():
-            self._take(case_of[key], said, status=answer.status, jobs=len(answer.call.keys), now=now)
+        # By identity: the entries of a call are few, each shared by all jobs that it is said of.
+        said: dict[int, tuple[Entry, list[str]]] = {}
+        for key, entry in interpretation.results.items():
+            said.setdefault(id(entry), (entry, []))[1].append(_case_of(key))
+        self._weigh([entry for entry, _ in said.values()])
+        for entry, cases in said.values():
+            self._take(cases, entry, status=answer.status, jobs=len(answer.call.keys), now=now)
 
     def _weigh(self, entries: list[Entry]) -> None:
         """Note what the call as a whole says of the platform: one that answered for some job is well."""
@@ -79,11 +132,11 @@ class Judgement:
         elif BLAME[fault] is Blame.MOMENT:
             self._failed += 1
 
-    def _take(self, case: str, said: Entry, *, status: int | None, jobs: int, now: datetime) -> None:
+    def _take(self, cases: list[str], said: Entry, *, status: int | None, jobs: int, now: datetime) -> None:
         if isinstance(said, Answered):
-            self.results.append(_answered(case, said))
+            self.results.add(_answered(said), cases)
             return
-        self.faults[said.fault.value] += 1
+        self.faults[said.fault.value] += len(cases)
         decision = RetryPolicy.of(self.platform).decide(
             said.fault,
             attempt=self.batch.attempt - self.batch.first_attempt + 1,
@@ -94,20 +147,20 @@ class Judgement:
             deadline=self.batch.deadline,
             rng=self.rng,
         )
-        result = _failed(case, said, decision, status=status)
+        result = _failed(said, decision, status=status)
         match decision:
             case Bury():
-                self.results.append(result)
+                self.results.add(result, cases)
             case RetryIn(delay_s=delay_s):
-                self.results.append(result)
-                self.again["retry"].add(case)
+                self.results.add(result, cases)
+                self.again["retry"].update(cases)
                 self.retry_in_s = max(self.retry_in_s, delay_s)
             case AwaitPlatform():
-                self.unspent.append(result)
-                self.again["platform"].add(case)
+                self.unspent.add(result, cases)
+                self.again["platform"].update(cases)
             case Split():
-                self.unspent.append(result)
-                self.again["split"].add(case)
+                self.unspent.add(result, cases)
+                self.again["split"].update(cases)
 
     def report(self) -> Report:
         """Return what the gate is told."""
@@ -127,7 +180,7 @@ class Judgement:
         for results, attempt in ((self.results, self.batch.attempt), (self.unspent, self.batch.attempt - 1)):
             if not results:
                 continue
-            waits = results is self.results and any(result.state is State.WAITING for result in results)
+            waits = results is self.results and State.WAITING in results.states()
             data = AttemptData(
                 batch=self.batch.id,
                 run=self.batch.run,
@@ -144,15 +197,19 @@ class Judgement:
                 retry_at=ended_at + timedelta(seconds=self.retry_in_s) if waits else None,
                 # What has spent no attempt waits already: only the other event may end the custody of the batch.
                 closes=results is self.results or not self.results,
-                jobs=tuple(results),
+                alike=results.alike(),
+                jobs=results.jobs(),
             )
             calls = 0  # the calls are counted once
             yield ResultEvent(id=new_id(), time=ended_at, subject=self.batch.platform, data=data)
 
 
-def _answered(case: str, said: Answered) -> JobResult:
-    return JobResult(
-        case=case,
+def _case_of(key: str) -> str:
+    return key[:ID_CHARS]
+
+
+def _answered(said: Answered) -> _Result:
+    return _Result(
         state=State(said.outcome.value),
         outcome=said.outcome,
         reason=said.reason,
@@ -161,9 +218,9 @@ def _answered(case: str, said: Answered) -> JobResult:
     )
 
 
-def _failed(case: str, said: Failed, decision: Decision, *, status: int | None) -> JobResult:
+def _failed(said: Failed, decision: Decision, *, status: int | None) -> _Result:
     reason: Reason | Fault = said.fault
     state = State.WAITING
     if isinstance(decision, Bury):
         reason, state = decision.reason, State.DEAD
-    return JobResult(case=case, state=state, reason=reason, detail=said.detail, http_status=status)
+    return _Result(state=state, reason=reason, detail=said.detail, http_status=status)

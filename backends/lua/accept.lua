@@ -1,21 +1,23 @@
 -- Records a chunk of cases, each once.
 -- KEYS: 1 run hash · 2 run-cases sorted set · then 4 a case: case hash, jobs hash, token set, reference set
--- ARGV: 1 run id · 2 fields a case (n) · then a case: case id, line, jobs wanted, n fields as name and value (2n)
+-- ARGV: 1 run id · 2 fields a case (n) · 3 bytes of a record · then a case: case id, line, jobs wanted, name of the list
+--   of wanted platforms, n fields as name and value (2n)
 -- returns: a list, one entry a case: 0 new · 1 known but not yet queued · 2 known · 3 this very row, known and
 --   queued; and after them the run that owns each case
-local run, width = ARGV[1], tonumber(ARGV[2])
+local run, width, record_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local answers, owners = {}, {}
 local accepted, jobs = 0, 0
-local at = 3
+local at = 4
 for i = 3, #KEYS, 4 do
-  local id, line, wanted = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  at = at + 3
+  local id, line, wanted, list = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3]
+  at = at + 4
   local known = redis.call('HMGET', KEYS[i], 'run', 'line', 'unqueued')
   if not known[1] then
     local fields = {'run', run, 'line', line, 'unqueued', '1'}
     for j = at, at + 2 * width - 1 do fields[#fields + 1] = ARGV[j] end
     redis.call('HSET', KEYS[i], unpack(fields))
-    redis.call('HSET', KEYS[i + 1], '#', struct.pack('>I2I2', wanted, 0) .. run)
+    -- Whole from the start: a record is then written in its place, and the string never grows.
+    redis.call('SET', KEYS[i + 1], struct.pack('>I2I2', wanted, 0) .. run .. list .. string.rep('\0', wanted * record_bytes))
     redis.call('SADD', KEYS[i + 2], id)
     if KEYS[i + 3] ~= '' then redis.call('SADD', KEYS[i + 3], id) end
     accepted, jobs = accepted + 1, jobs + wanted

@@ -1,14 +1,16 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
 -- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
---   · 8 custody-notes · 9 dead-groups hash · then 2 a job: jobs hash, details hash
+--   · 8 custody-notes · 9 dead-groups hash; those of the jobs are made of prefixes, for there may be a thousand
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
---   be in to be changed, each between commas, or '' · 16 number of counters (c) · 2c names and increments, for run and
---   platform alike · then 4 a job: case id, state code, reason code, detail JSON or ''
+--   be in to be changed, each between commas, or '' · 16 jobs key prefix · 17 details key prefix · 18 wanted key prefix
+--   · 19 number of counters (c) · 2c names and increments, for run and platform alike · then 4 for each result: state
+--   code, reason code, detail JSON or '', the ids of its cases without anything between them
 -- returns: {applied, unchanged, disputed, orphaned, case ids applied where ARGV 15 is given …}; {-1} if the event was
 --   applied before
--- STATES (code → final, clean, rank, plain) and TRAIL_MAX are put before this text by backends/store.py.
+-- STATES (code → final, clean, rank, plain), TRAIL_MAX, and ID_, HEAD_ and RECORD_BYTES are put before this text by
+-- backends/store.py.
 if ARGV[10] ~= '' then
   redis.call('ZREM', KEYS[6], ARGV[10])
   redis.call('HDEL', KEYS[7], ARGV[10])
@@ -19,7 +21,8 @@ local prefix, event_run, platform = ARGV[1], ARGV[2], ARGV[3]
 local attempt, generation = tonumber(ARGV[6]), tonumber(ARGV[7])
 local started, ended = tonumber(ARGV[8]), tonumber(ARGV[9])
 local allowed = ARGV[15]
-local count = tonumber(ARGV[16])
+local jobs_prefix, details_prefix, wanted_prefix = ARGV[16], ARGV[17], ARGV[18]
+local count = tonumber(ARGV[19])
 local answer = {0, 0, 0, 0}
 local applied, unchanged, disputed_now, orphaned = 0, 0, 0, 0
 local by_run, by_platform = {}, {}
@@ -84,93 +87,113 @@ local function list(job, reason)
   if redis.call('ZADD', ARGV[11] .. group, ended * 1000, job) == 1 then redis.call('HINCRBY', KEYS[9], group, 1) end
 end
 
-local at = 17 + 2 * count
-for i = 10, #KEYS, 2 do
-  local case, new_state, new_reason, detail = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
-  at = at + 4
-  local stored = redis.call('HMGET', KEYS[i], '#', platform)
-  local code = stored[2] and string.byte(stored[2]) % 128 or QUEUED
-  if not stored[1] then
-    orphaned = orphaned + 1
-    redis.call('RPUSH', KEYS[5], cjson.encode({case = case, platform = platform, event = ARGV[5], state = new_state}))
-  elseif allowed ~= '' and not string.find(allowed, ',' .. code .. ',', 1, true) then
-    unchanged = unchanged + 1
-  else
-    local open, exceptions = struct.unpack('>I2I2', stored[1])
-    local run = string.sub(stored[1], 5)
-    local old = stored[2]
-    local state, reason, tries, gen, first, settled, disputed = QUEUED, 0, 0, 0, 0, 0, false
-    if old then
-      state, reason, tries, gen, first, settled = struct.unpack('>BBBBI4I4', old)
-      disputed = state >= 128
-      state = code
-    end
-    note(case, new_state, new_reason, detail, old)
-    local new_settled = STATES[new_state].settles and ended or 0
-    local higher, equal = compare(state, gen, tries, reason, new_state, generation, attempt, new_reason)
-    local contradicts = STATES[state].final and STATES[new_state].final and not equal
-    local was_open, was_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
-    local before = verdict(open, exceptions)
-    local from = old and state or nil
-    if contradicts then
-      redis.call('RPUSH', KEYS[4], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
-        kept = state, kept_reason = reason, other = new_state, other_reason = new_reason}))
-      disputed, disputed_now = true, disputed_now + 1
-    end
-    if equal and detail ~= '' then
-      -- Heard twice in other words (an attempt that ran twice): which words stay must not depend on the order.
-      local kept = redis.call('HGET', KEYS[i + 1], platform)
-      if not kept or redis.sha1hex(detail) < redis.sha1hex(kept) then
-        redis.call('HSET', KEYS[i + 1], platform, detail)
-      end
-    end
-    if higher and state == DEAD then unlist(case .. '.' .. platform, reason) end
-    if higher then
-      state, reason, settled = new_state, new_reason, new_settled
-    elseif equal and new_settled < settled then
-      settled = new_settled
-    end
-    if started > 0 and (first == 0 or started < first) then first = started end
-    tries, gen = math.min(255, math.max(tries, attempt)), math.max(gen, generation)
-    local new = struct.pack('>BBBBI4I4', disputed and state + 128 or state, reason, tries, gen, first, settled)
-    if new == old then
-      unchanged = unchanged + 1
-    else
-      local is_open, is_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
-      if was_open and not is_open then open = open - 1 end
-      if is_exception and not was_exception then exceptions = exceptions + 1 end
-      local roll = struct.pack('>I2I2', open, exceptions) .. run
-      if roll == stored[1] then
-        redis.call('HSET', KEYS[i], platform, new)
-      else
-        redis.call('HSET', KEYS[i], platform, new, '#', roll)
-        local after = verdict(open, exceptions)
-        if before ~= after then
-          if before then add(run, before, -1) end
-          add(run, after, 1)
-        end
-      end
-      if from ~= state then moved(run, from, state) end
-      if higher then
-        applied = applied + 1
-        if detail ~= '' then
-          redis.call('HSET', KEYS[i + 1], platform, detail)
-        elseif from and not STATES[from].final then
-          redis.call('HDEL', KEYS[i + 1], platform)
-        end
-        if state == DEAD then list(case .. '.' .. platform, reason) end
-        if allowed ~= '' then answer[#answer + 1] = case end
-      else
-        unchanged = unchanged + 1
-      end
-    end
+local UNTRIED = string.rep('\0', RECORD_BYTES)
+local places = {}
+
+-- Where the platform's record stands in a case of this list; the same for nearly all cases of an event.
+local function place_of(list)
+  local place = places[list]
+  if place == nil then
+    place = redis.call('HGET', wanted_prefix .. list, platform)
+    places[list] = place
   end
+  return place
 end
 
-for j = 17, 16 + 2 * count, 2 do
+local function settle(case, new_state, new_reason, detail)
+  local jobs, details = jobs_prefix .. case, details_prefix .. case
+  local head = redis.call('GETRANGE', jobs, 0, HEAD_BYTES - 1)
+  local place = head ~= '' and place_of(string.sub(head, -ID_BYTES))
+  if not place then
+    orphaned = orphaned + 1
+    redis.call('RPUSH', KEYS[5], cjson.encode({case = case, platform = platform, event = ARGV[5], state = new_state}))
+    return
+  end
+  local from_byte = HEAD_BYTES + place * RECORD_BYTES
+  local old = redis.call('GETRANGE', jobs, from_byte, from_byte + RECORD_BYTES - 1)
+  if old == UNTRIED then old = nil end
+  local code = old and string.byte(old) % 128 or QUEUED
+  if allowed ~= '' and not string.find(allowed, ',' .. code .. ',', 1, true) then
+    unchanged = unchanged + 1
+    return
+  end
+  local open, exceptions = struct.unpack('>I2I2', head)
+  local run = string.sub(head, 5, 4 + ID_BYTES)
+  local state, reason, tries, gen, first, settled, disputed = QUEUED, 0, 0, 0, 0, 0, false
+  if old then
+    state, reason, tries, gen, first, settled = struct.unpack('>BBBBI4I4', old)
+    disputed = state >= 128
+    state = code
+  end
+  note(case, new_state, new_reason, detail, old)
+  local new_settled = STATES[new_state].settles and ended or 0
+  local higher, equal = compare(state, gen, tries, reason, new_state, generation, attempt, new_reason)
+  local contradicts = STATES[state].final and STATES[new_state].final and not equal
+  local was_open, was_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
+  local before = verdict(open, exceptions)
+  local from = old and state or nil
+  if contradicts then
+    redis.call('RPUSH', KEYS[4], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
+      kept = state, kept_reason = reason, other = new_state, other_reason = new_reason}))
+    disputed, disputed_now = true, disputed_now + 1
+  end
+  if equal and detail ~= '' then
+    -- Heard twice in other words (an attempt that ran twice): which words stay must not depend on the order.
+    local kept = redis.call('HGET', details, platform)
+    if not kept or redis.sha1hex(detail) < redis.sha1hex(kept) then redis.call('HSET', details, platform, detail) end
+  end
+  if higher and state == DEAD then unlist(case .. '.' .. platform, reason) end
+  if higher then
+    state, reason, settled = new_state, new_reason, new_settled
+  elseif equal and new_settled < settled then
+    settled = new_settled
+  end
+  if started > 0 and (first == 0 or started < first) then first = started end
+  tries, gen = math.min(255, math.max(tries, attempt)), math.max(gen, generation)
+  local new = struct.pack('>BBBBI4I4', disputed and state + 128 or state, reason, tries, gen, first, settled)
+  if new == old then
+    unchanged = unchanged + 1
+    return
+  end
+  local is_open, is_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
+  if was_open and not is_open then open = open - 1 end
+  if is_exception and not was_exception then exceptions = exceptions + 1 end
+  redis.call('SETRANGE', jobs, from_byte, new)
+  local roll = struct.pack('>I2I2', open, exceptions)
+  if roll ~= string.sub(head, 1, 4) then
+    redis.call('SETRANGE', jobs, 0, roll)
+    local after = verdict(open, exceptions)
+    if before ~= after then
+      if before then add(run, before, -1) end
+      add(run, after, 1)
+    end
+  end
+  if from ~= state then moved(run, from, state) end
+  if not higher then
+    unchanged = unchanged + 1
+    return
+  end
+  applied = applied + 1
+  if detail ~= '' then
+    redis.call('HSET', details, platform, detail)
+  elseif from and not STATES[from].final then
+    redis.call('HDEL', details, platform)
+  end
+  if state == DEAD then list(case .. '.' .. platform, reason) end
+  if allowed ~= '' then answer[#answer + 1] = case end
+end
+
+for i = 20 + 2 * count, #ARGV, 4 do
+  local state, reason, detail, cases = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
+  for at = 1, #cases, ID_BYTES do settle(string.sub(cases, at, at + ID_BYTES - 1), state, reason, detail) end
+end
+
+for j = 20, 19 + 2 * count, 2 do
   add(event_run, ARGV[j], tonumber(ARGV[j + 1]))
   by_platform[ARGV[j]] = (by_platform[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
 end
+-- Says to workers that of this run somebody has decided something: see StatusStore.undecided.
+if allowed ~= '' and applied > 0 then add(event_run, 'decided', applied) end
 for run, counters in pairs(by_run) do
   for name, n in pairs(counters) do
     if n ~= 0 then redis.call('HINCRBY', prefix .. run, name, n) end
