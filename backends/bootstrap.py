@@ -76,8 +76,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
     clock = clock or SystemClock()
     broker = Broker(settings.broker_url or settings.redis_url, keys)
     custody = Custody(redis, keys)
-    store = StatusStore(redis, keys, vault)
     manifests = Manifests(redis, keys, vault)
+    store = StatusStore(redis, keys, vault, manifests)
     return Backends(
         settings=settings,
         redis=redis,

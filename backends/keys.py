@@ -32,18 +32,24 @@ class Keys:
 
     namespace: str = "renewal"
 
+    @property
+    def case_prefix(self) -> str:
+        """What scripts put before a case id."""
+        return f"{self.namespace}:case:"
+
     def case(self, case: str) -> str:
-        """Hash: the case itself: sealed number, mask, cut-off, run, line …; permanent."""
-        return f"{self.namespace}:case:{case}"
+        """Hash: the case itself: sealed number, mask, cut-off, run, line, place in its manifest …; permanent."""
+        return f"{self.case_prefix}{case}"
 
     @property
     def jobs_prefix(self) -> str:
-        """What scripts put before a case id."""
+        """What scripts put before the id of a manifest."""
         return f"{self.namespace}:jobs:"
 
-    def jobs(self, case: str) -> str:
-        """String: head and packed record of each job (`schemas.record`); permanent."""
-        return f"{self.jobs_prefix}{case}"
+    def jobs(self, manifest: str) -> str:
+        """Hash: platform → packed records of a manifest's cases (`schemas.record`); `#` → their rolls, `$` → their ids,
+        `@` → run and name of the list of platforms; permanent."""
+        return f"{self.jobs_prefix}{manifest}"
 
     @property
     def details_prefix(self) -> str:
@@ -62,14 +68,9 @@ class Keys:
         """Set: case ids of one operator's reference, by its keyed token; permanent."""
         return f"{self.namespace}:reference:{token}"
 
-    @property
-    def wanted_prefix(self) -> str:
-        """What scripts put before the name of a list."""
-        return f"{self.namespace}:wanted:"
-
     def wanted(self, digest: str) -> str:
-        """Hash: platform that a case is renewed at → place of its record; permanent."""
-        return f"{self.wanted_prefix}{digest}"
+        """String: JSON list of the platforms that a case is renewed at; permanent."""
+        return f"{self.namespace}:wanted:{digest}"
 
     def settled(self, digest: str) -> str:
         """Hash: platform that is not asked → the one whose answer settles it too; permanent."""

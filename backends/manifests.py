@@ -16,7 +16,7 @@ from redis import Redis
 from backends.connect import patiently
 from backends.keys import Keys
 from backends.vault import Vault
-from schemas.batch import Batch, Job, ManifestPart, seal_context
+from schemas.batch import Batch, Job, ManifestPart, seal_context, spans_of
 from schemas.errors import ContractError
 from schemas.manifest import Manifest
 
@@ -43,10 +43,10 @@ class Manifests:
         self._read = _once_each(self._load)
         self._opened = _once_each(self._open_whole)
 
-    def put(self, jobs: Sequence[Job], numbers: Sequence[str]) -> str:
+    def put(self, jobs: Sequence[Job], numbers: Sequence[str], *, run: str, wanted: str) -> str:
         """Write down cases and their numbers, which go in sealed. Returns the manifest's id."""
-        context = seal_context([job.case for job in jobs])
-        manifest = Manifest(jobs=tuple(jobs), sealed=self._vault.seal_numbers(list(numbers), context=context))
+        sealed = self._vault.seal_numbers(list(numbers), context=seal_context([job.case for job in jobs]))
+        manifest = Manifest(run=run, wanted=wanted, jobs=tuple(jobs), sealed=sealed)
         body = manifest.model_dump_json().encode()
         patiently(lambda: self._client.set(self._keys.manifest(manifest.id), body))
         return manifest.id
@@ -77,7 +77,7 @@ class Manifests:
         """Return the batch that carries on with these jobs of `batch`. The same label gives the same id."""
         cases = [item.job.case for item in items]
         if batch.manifest is not None:
-            part = ManifestPart.of(batch.manifest.id, (item.place for item in items))
+            part = ManifestPart(id=batch.manifest.id, spans=spans_of(item.place for item in items))
             return batch.child(label, cases=cases, attempt=attempt, manifest=part)
         sealed = self._vault.seal_numbers([item.number for item in items], context=seal_context(cases))
         return batch.child(label, cases=cases, attempt=attempt, jobs=tuple(item.job for item in items), sealed=sealed)

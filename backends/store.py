@@ -3,10 +3,12 @@
 Only the recorder changes a job (through `apply`); intake only adds cases. Both are one atomic script call.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -14,18 +16,22 @@ from redis import Redis
 
 from backends.connect import patiently, text
 from backends.keys import SEEN_TTL_S, TRAIL_TTL_S, Keys
+from backends.manifests import Manifests
 from backends.scripts import script
 from backends.vault import Vault
+from schemas.batch import Job
 from schemas.case import Case
 from schemas.errors import NotFound
 from schemas.ids import ID_CHARS, derive, job_id
 from schemas.outcome import REASON_CODES
-from schemas.record import HEAD_BYTES, RECORD_BYTES, Head, JobRecord
+from schemas.record import RECORD_BYTES, JobRecord, Roll
 from schemas.result import Alike, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State, Verdict, verdict
 
 _PAGE = 500
 _CASE_FIELDS = 7
+# So many cases of one manifest are read with all of it, and fewer are cut out of it first.
+_WHOLE_MIN = 20
 _TRAIL_MAX = 50
 _SETTLING = {Holder.NOBODY, Holder.PERSON}
 
@@ -37,6 +43,16 @@ class Known(IntEnum):
     UNQUEUED = 1
     DUPLICATE = 2
     SAME_ROW = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A case that was handed in: what was known of it, which run owns it, and where its jobs are."""
+
+    known: Known
+    run: str
+    manifest: str
+    place: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +74,8 @@ class CaseView:
     id: str
     run: str
     line: int
+    manifest: str
+    place: int
     sealed: bytes
     mask: str
     cutoff_at: str
@@ -77,34 +95,69 @@ class CaseView:
 
 
 _UNTRIED = JobRecord()
-# What a list of platforms says: which are asked, in the order of their places, and who settles the others.
+# What a list of platforms says: which are asked, and who settles the others.
 _Wanted = tuple[tuple[str, ...], dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sheet:
+    """Jobs of a manifest as Redis keeps them. `rows` says where in its columns the wanted cases stand, by place."""
+
+    wanted: str
+    rolls: bytes
+    columns: dict[bytes, bytes]
+    rows: dict[int, int]
 
 
 class StatusStore:
     """Reads and writes of the status store."""
 
-    def __init__(self, client: Redis, keys: Keys, vault: Vault) -> None:
-        self._client, self._keys, self._vault = client, keys, vault
+    def __init__(self, client: Redis, keys: Keys, vault: Vault, manifests: Manifests) -> None:
+        self._client, self._keys, self._vault, self._manifests = client, keys, vault, manifests
+        layout = f"local ID_BYTES, RECORD_BYTES = {ID_CHARS}, {RECORD_BYTES}\n"
         self._accept = script(client, "accept")
-        self._record = script(client, "record", prelude=_states_for_lua())
-        self._records = script(client, "records")
+        self._record = script(client, "record", prelude=layout + _states_for_lua())
+        self._records = script(client, "records", prelude=layout)
+        self._rows = script(client, "rows", prelude=layout)
         self._wanted: dict[str, _Wanted] = {}
 
     # -- intake ----------------------------------------------------------------------------------------------------
 
-    def accept(self, run: str, cases: Sequence[Case], *, now: datetime) -> list[tuple[Known, str]]:
-        """Record cases, each once. Returns, case by case, what was known and which run owns it."""
-        keys = [self._keys.run(run), self._keys.run_cases(run)]
-        args: list[Any] = [run, _CASE_FIELDS, RECORD_BYTES]
+    def accept(self, run: str, cases: Sequence[Case], *, now: datetime) -> list[Accepted]:
+        """Record cases, each once, those with the same platforms in one manifest. Returns what was known of each.
+
+        The manifest is written first: a case that is known has its place.
+        """
+        together: dict[str, list[int]] = defaultdict(list)
+        for index, case in enumerate(cases):
+            together[self._want(case)].append(index)
+        found: dict[int, Accepted] = {}
+        for wanted, indexes in together.items():
+            part = [cases[index] for index in indexes]
+            found |= zip(indexes, self._accept_part(run, part, wanted=wanted, now=now), strict=True)
+        return [found[index] for index in range(len(cases))]
+
+    def _accept_part(self, run: str, cases: Sequence[Case], *, wanted: str, now: datetime) -> list[Accepted]:
+        jobs = [Job(case=case.id, cutoff_at=case.cutoff_at, basis=case.basis) for case in cases]
+        manifest = self._manifests.put(jobs, [case.number for case in cases], run=run, wanted=wanted)
+        keys = [
+            self._keys.run(run),
+            self._keys.run_cases(run),
+            self._keys.manifest(manifest),
+            self._keys.jobs(manifest),
+        ]
+        args: list[Any] = [run, manifest, wanted, len(cases[0].platforms), _CASE_FIELDS]
         accepted_s = int(now.timestamp())
         for case in cases:
             reference = self._keys.reference(self._vault.token(case.reference)) if case.reference else ""
-            keys += [self._keys.case(case.id), self._keys.jobs(case.id), self._keys.token(case.token), reference]
-            args += [case.id, case.line, len(case.platforms), self._want(case)]
+            keys += [self._keys.case(case.id), self._keys.token(case.token), reference]
+            args += [case.id, case.line]
             args += self._fields(case, accepted_s)
-        answers, owners = patiently(lambda: self._accept(keys=keys, args=args))
-        return [(Known(answer), owner.decode()) for answer, owner in zip(answers, owners, strict=True)]
+        answer = patiently(lambda: self._accept(keys=keys, args=args))
+        return [
+            Accepted(known=Known(known), run=text(owner), manifest=text(owned_by), place=place)
+            for known, owner, owned_by, place in zip(*answer, strict=True)
+        ]
 
     def _fields(self, case: Case, accepted_s: int) -> list[Any]:
         sealed = self._vault.seal(case.number.encode(), context=case_context(case.id))
@@ -123,11 +176,10 @@ class StatusStore:
         """Return the name of a case's list of platforms; each different list is stored once."""
         digest = derive(*case.platforms, "", *(key for pair in case.settled for key in pair))
         if digest not in self._wanted:
-            places: dict[Any, Any] = {platform: place for place, platform in enumerate(case.platforms)}
 
             def write() -> None:
                 pipe = self._client.pipeline(transaction=True)
-                pipe.hset(self._keys.wanted(digest), mapping=places)
+                pipe.set(self._keys.wanted(digest), orjson.dumps(case.platforms))
                 if case.settled:
                     pipe.hset(self._keys.settled(digest), mapping={**dict(case.settled)})
                 pipe.execute()
@@ -176,11 +228,11 @@ class StatusStore:
             0 if only_from else int(data.started_at.timestamp()), int(data.ended_at.timestamp()),
             "" if only_from or not data.closes else data.batch,
             keys_of.dead_at_prefix, keys_of.trail_prefix, TRAIL_TTL_S, _trail_head(event),
-            f"{codes}," if codes else "", keys_of.jobs_prefix, keys_of.details_prefix, keys_of.wanted_prefix,
-            len(counters) // 2, *counters,
+            f"{codes}," if codes else "", keys_of.jobs_prefix, keys_of.details_prefix, keys_of.case_prefix,
+            data.manifest or "", len(counters) // 2, *counters,
         ]  # fmt: skip
         for group in data.alike:
-            args += [*_codes(group), _detail(group, event), "".join(group.cases)]
+            args += [*_codes(group), _detail(group, event), _named(group)]
         for job in data.jobs:
             args += [*_codes(job), _detail(job, event, reference=job.reference), job.case]
         return self._record(keys=keys, args=args, client=pipe)
@@ -196,22 +248,22 @@ class StatusStore:
 
     # -- look-ups --------------------------------------------------------------------------------------------------
 
+    def column(self, manifest: str, platform: str) -> bytes:
+        """Return the records of a manifest's cases at one platform, for `JobRecord.at`; empty if nobody tried any."""
+        return patiently(lambda: self._client.hget(self._keys.jobs(manifest), platform)) or b""
+
     def records(self, platform: str, cases: Sequence[str]) -> list[JobRecord]:
         """Return what is known of each case's job at one platform."""
         return self.records_of([job_id(case, platform) for case in cases])
 
     def records_of(self, jobs: Sequence[str]) -> list[JobRecord]:
         """Return what is known of each job, in one round trip."""
-        args: list[Any] = [self._keys.jobs_prefix, self._keys.wanted_prefix, HEAD_BYTES, RECORD_BYTES, "\n".join(("", *jobs))]
+        args = [self._keys.case_prefix, self._keys.jobs_prefix, "\n".join(("", *jobs))]
         tried = patiently(lambda: self._records(keys=[], args=args))
         found = [_UNTRIED] * len(jobs)
         for place, packed in zip(tried[::2], tried[1::2], strict=True):
             found[place] = JobRecord.unpack(packed)
         return found
-
-    def undecided(self, run: str) -> bool:
-        """Whether nobody has decided anything of a run's jobs: what was never sent can then have no record."""
-        return not patiently(lambda: self._client.hexists(self._keys.run(run), "decided"))
 
     def case(self, case: str) -> CaseView:
         """Return one case. Raises NotFound."""
@@ -222,34 +274,44 @@ class StatusStore:
 
     def cases(self, ids: Iterable[str]) -> Iterator[CaseView]:
         """Return the cases that exist, in order, a page at a time."""
-        page: list[str] = []
-        for ident in ids:
-            page.append(ident)
-            if len(page) == _PAGE:
-                yield from self._page(page)
-                page = []
-        yield from self._page(page)
+        rest = iter(ids)
+        while page := list(islice(rest, _PAGE)):
+            yield from self._page(page)
 
     def _page(self, ids: list[str]) -> Iterator[CaseView]:
-        if not ids:
-            return
         pipe = self._client.pipeline(transaction=False)
         for ident in ids:
             pipe.hgetall(self._keys.case(ident))
-            pipe.get(self._keys.jobs(ident))
-        found = pipe.execute()
-        for ident, info, jobs in zip(ids, found[::2], found[1::2], strict=True):
-            if info:
-                yield self._view(ident, info, jobs)
+        found = [(ident, info) for ident, info in zip(ids, pipe.execute(), strict=True) if info]
+        places: dict[bytes, list[int]] = defaultdict(list)
+        for _, info in found:
+            places[info[b"manifest"]].append(int(info[b"place"]))
+        sheets = {manifest: self._sheet(text(manifest), found_at) for manifest, found_at in places.items()}
+        for ident, info in found:
+            yield self._view(ident, info, sheets[info[b"manifest"]])
 
-    def _view(self, ident: str, info: dict[bytes, bytes], jobs: bytes) -> CaseView:
-        head = Head.unpack(jobs)
-        platforms, settled = self._wanted_of(head.wanted)
-        records = {platform: JobRecord.at(jobs, place) for place, platform in enumerate(platforms)}
+    def _sheet(self, manifest: str, places: list[int]) -> _Sheet:
+        key = self._keys.jobs(manifest)
+        whole = len(places) >= _WHOLE_MIN
+        if whole:
+            flat = self._client.hgetall(key)
+        else:
+            cut = self._rows(keys=[key], args=places)
+            flat = dict(zip(cut[::2], cut[1::2], strict=True))
+        rows = {place: place if whole else row for row, place in enumerate(places)}
+        return _Sheet(wanted=text(flat[b"@"][ID_CHARS:]), rolls=flat[b"#"], columns=flat, rows=rows)
+
+    def _view(self, ident: str, info: dict[bytes, bytes], sheet: _Sheet) -> CaseView:
+        row = sheet.rows[int(info[b"place"])]
+        roll = Roll.at(sheet.rolls, row)
+        platforms, settled = self._wanted_of(sheet.wanted)
+        records = {key: JobRecord.at(sheet.columns.get(key.encode(), b""), row) for key in platforms}
         return CaseView(
             id=ident,
             run=info[b"run"].decode(),
             line=int(info[b"line"]),
+            manifest=info[b"manifest"].decode(),
+            place=int(info[b"place"]),
             sealed=info[b"sealed"],
             mask=info[b"mask"].decode(),
             cutoff_at=info[b"cutoff"].decode(),
@@ -260,15 +322,15 @@ class StatusStore:
             queued=b"unqueued" not in info,
             platforms=platforms,
             settled=settled,
-            verdict=verdict(open_jobs=head.open_jobs, exceptions=head.exceptions),
+            verdict=verdict(open_jobs=roll.open_jobs, exceptions=roll.exceptions),
             records={platform: record for platform, record in records.items() if record},
         )
 
     def _wanted_of(self, digest: str) -> _Wanted:
         if digest not in self._wanted:
-            places = self._client.hgetall(self._keys.wanted(digest))
+            stored = self._client.get(self._keys.wanted(digest))
             settled = self._client.hgetall(self._keys.settled(digest))
-            platforms = tuple(text(key) for key, _ in sorted(places.items(), key=lambda item: int(item[1])))
+            platforms = tuple(orjson.loads(stored)) if stored else ()
             self._wanted[digest] = platforms, {text(key): text(by) for key, by in settled.items()}
         return self._wanted[digest]
 
@@ -344,6 +406,13 @@ def _counters(event: ResultEvent) -> list[Any]:
     return counters
 
 
+def _named(group: Alike) -> str:
+    """Return the cases of a group as `record.lua` takes them."""
+    if group.spans is None:
+        return "".join(group.cases)
+    return "@" + ",".join(f"{start} {end}" for start, end in group.spans)
+
+
 def _codes(result: Alike | JobResult) -> tuple[int, int]:
     return STATES[result.state].code, REASON_CODES[result.reason] if result.reason else 0
 
@@ -373,11 +442,7 @@ def _states_for_lua() -> str:
     )
     names = (State.QUEUED, State.WAITING, State.DEAD)
     codes = ",".join(str(STATES[name].code) for name in names)
-    layout = f"{ID_CHARS}, {HEAD_BYTES}, {RECORD_BYTES}, {_TRAIL_MAX}"
-    return (
-        f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\n"
-        f"local ID_BYTES, HEAD_BYTES, RECORD_BYTES, TRAIL_MAX = {layout}\n"
-    )
+    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

@@ -6,18 +6,19 @@ adds nothing, since the case id comes from operator, number and cycle (requireme
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
 from threading import Event
+from typing import NamedTuple
 
 from backends.bootstrap import Backends
 from backends.failpoint import reach
 from backends.store import Known
 from platforms.catalogue import Catalogue
 from producers.rows import Rejection, Row
-from schemas.batch import Basis, Batch, Job, Lane, ManifestPart, root_batch_id
+from schemas.batch import Batch, Lane, ManifestPart, root_batch_id, spans_of
 from schemas.case import Case
 from schemas.ids import case_id
 
@@ -35,6 +36,15 @@ class Intake:
     batches: int = 0
     waiting_for_queue: bool = False
     other_runs: set[str] = field(default_factory=set)  # runs that own cases of this file
+
+
+class Unqueued(NamedTuple):
+    """A case whose batches the broker may not have yet: where its jobs are, and at which platforms."""
+
+    run: str
+    manifest: str
+    place: int
+    platforms: tuple[str, ...]
 
 
 class Submitter:
@@ -100,11 +110,11 @@ class Submitter:
         if stop.is_set():
             return
         now = self._backends.clock.now()
-        for owner, unqueued in self._record(run, chunk, intake).items():
-            reach("submit.accepted")
-            intake.batches += self._backends.dispatch.send(self._batches(owner, unqueued, now=now))
-            reach("submit.published")
-            self._backends.store.mark_queued(case.id for case in unqueued)
+        unqueued = self._record(run, chunk, intake)
+        reach("submit.accepted")
+        intake.batches += self._backends.dispatch.send(self._batches(unqueued, now=now))
+        reach("submit.published")
+        self._backends.store.mark_queued(unqueued)
         on_progress(intake)
 
     def _wait_for_room(self, intake: Intake, *, stop: Event, on_progress: Callable[[Intake], None]) -> None:
@@ -116,30 +126,25 @@ class Submitter:
                 break
         intake.waiting_for_queue = False
 
-    def _record(self, run: str, chunk: list[Case], intake: Intake) -> dict[str, list[Case]]:
-        """Record the chunk's cases. Returns, by owning run, those whose batches the broker may not have yet."""
-        new: dict[str, Case] = {}
+    def _record(self, run: str, chunk: list[Case], intake: Intake) -> dict[str, Unqueued]:
+        """Record the chunk's cases. Returns those, by case, whose batches the broker may not have yet."""
+        new: dict[str, Unqueued] = {}
         left: dict[str, Case] = {}
-        for case, (known, owner) in zip(
-            chunk, self._backends.store.accept(run, chunk, now=self._backends.clock.now()), strict=True
-        ):
-            if owner != run:
-                intake.other_runs.add(owner)
-            if case.id in new or case.id in left or known is Known.DUPLICATE or owner != run:
+        found = self._backends.store.accept(run, chunk, now=self._backends.clock.now())
+        for case, accepted in zip(chunk, found, strict=True):
+            if accepted.run != run:
+                intake.other_runs.add(accepted.run)
+            if case.id in new or case.id in left or accepted.known is Known.DUPLICATE or accepted.run != run:
                 intake.duplicate += 1
             else:
                 intake.accepted += 1
-            if known is Known.NEW:
-                new[case.id] = case
-            elif known is Known.UNQUEUED and case.id not in new:
+            if accepted.known is Known.NEW:
+                new[case.id] = Unqueued(accepted.run, accepted.manifest, accepted.place, case.platforms)
+            elif accepted.known is Known.UNQUEUED and case.id not in new:
                 left[case.id] = case
-        owned: dict[str, list[Case]] = defaultdict(list)
-        owned[run].extend(new.values())
-        for owner, case in self._as_recorded(left):
-            owned[owner].append(case)
-        return {owner: cases for owner, cases in owned.items() if cases}
+        return new | dict(self._as_recorded(left))
 
-    def _as_recorded(self, left: dict[str, Case]) -> Iterator[tuple[str, Case]]:
+    def _as_recorded(self, left: Iterable[str]) -> Iterator[tuple[str, Unqueued]]:
         """Yield cases that a run recorded and died before queueing, as that run knew them.
 
         This file may name other platforms or another cut-off: what was accepted first is what is owed. A case of
@@ -147,41 +152,31 @@ class Submitter:
         """
         for stored in self._backends.store.cases(left):
             if all(platform in self._catalogue for platform in stored.platforms):
-                yield (
-                    stored.run,
-                    replace(
-                        left[stored.id],
-                        cutoff_at=stored.cutoff_at,
-                        basis=Basis(stored.basis),
-                        platforms=stored.platforms,
-                    ),
-                )
+                yield stored.id, Unqueued(stored.run, stored.manifest, stored.place, stored.platforms)
 
-    def _batches(self, run: str, cases: Sequence[Case], *, now: datetime) -> Iterator[Batch]:
+    def _batches(self, cases: Mapping[str, Unqueued], *, now: datetime) -> Iterator[Batch]:
         """Yield the batches of a chunk, one platform after the other in turn.
 
         In turn, because a worker that met ten batches of one platform in a row would be told to come back nine times.
-        One manifest serves them all.
         """
-        wanted_by: dict[str, list[int]] = defaultdict(list)
-        for place, case in enumerate(cases):
+        wanted: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        for case in cases.values():
             for key in case.platforms:
-                wanted_by[key].append(place)
-        jobs = [Job(case=case.id, cutoff_at=case.cutoff_at, basis=case.basis) for case in cases]
-        manifest = self._backends.manifests.put(jobs, [case.number for case in cases])
+                wanted[key, case.run, case.manifest].append(case.place)
         parts = [
-            (platform, places[start : start + platform.jobs_per_batch], start // platform.jobs_per_batch)
-            for platform, places in ((self._catalogue.get(key), places) for key, places in wanted_by.items())
-            for start in range(0, len(places), platform.jobs_per_batch)
+            (start // size, key, run, manifest, sorted(places)[start : start + size])
+            for (key, run, manifest), places in wanted.items()
+            for size in [self._catalogue.get(key).jobs_per_batch]
+            for start in range(0, len(places), size)
         ]
-        parts.sort(key=itemgetter(2))
-        for platform, places, _ in parts:
-            part = ManifestPart.of(manifest, places)
+        parts.sort(key=itemgetter(0))
+        for _, key, run, manifest, places in parts:
+            part = ManifestPart(id=manifest, spans=spans_of(places))
             yield Batch(
-                id=root_batch_id(platform.key, part),
+                id=root_batch_id(key, part),
                 run=run,
-                platform=platform.key,
+                platform=key,
                 lane=self._lane,
-                deadline=now + timedelta(seconds=platform.retry.total_s),
+                deadline=now + timedelta(seconds=self._catalogue.get(key).retry.total_s),
                 manifest=part,
             )

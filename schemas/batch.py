@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from schemas.ids import BatchId, CaseId, PlatformKey, derive
 from schemas.message import Message
@@ -44,41 +44,41 @@ class Job(BaseModel):
     basis: Basis
 
 
+def _ascending(spans: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    ends = [place for span in spans for place in span]
+    size = sum(end - start for start, end in spans)
+    if any(start >= end for start, end in spans) or ends != sorted(ends) or size > JOBS_MAX:
+        raise ValueError(f"expected places that ascend, of at most {JOBS_MAX} jobs")
+    return spans
+
+
+# Places of a manifest: from each start up to, and without, its end.
+Spans = Annotated[tuple[tuple[Place, Place], ...], Field(min_length=1, max_length=JOBS_MAX), AfterValidator(_ascending)]
+
+
+def spans_of(places: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Return places that ascend as spans."""
+    spans: list[list[int]] = []
+    for place in places:
+        if spans and spans[-1][1] == place:
+            spans[-1][1] += 1
+        else:
+            spans.append([place, place + 1])
+    return tuple((start, end) for start, end in spans)
+
+
 class ManifestPart(BaseModel):
-    """Jobs of a manifest by their places: from each start up to, and without, its end."""
+    """Jobs of a manifest by their places."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: BatchId
-    spans: Annotated[tuple[tuple[Place, Place], ...], Field(min_length=1, max_length=JOBS_MAX)]
-
-    @model_validator(mode="after")
-    def _ascends(self) -> Self:
-        ends = [place for span in self.spans for place in span]
-        if any(start >= end for start, end in self.spans) or ends != sorted(ends) or self.size > JOBS_MAX:
-            raise ValueError(f"spans: expected places that ascend, of at most {JOBS_MAX} jobs")
-        return self
+    spans: Spans
 
     @property
     def size(self) -> int:
         """How many jobs it names."""
         return sum(end - start for start, end in self.spans)
-
-    @property
-    def places(self) -> list[int]:
-        """The places, in their order."""
-        return [place for start, end in self.spans for place in range(start, end)]
-
-    @classmethod
-    def of(cls, ident: str, places: Iterable[int]) -> Self:
-        """Name the jobs at these places, which ascend."""
-        spans: list[list[int]] = []
-        for place in places:
-            if spans and spans[-1][1] == place:
-                spans[-1][1] += 1
-            else:
-                spans.append([place, place + 1])
-        return cls(id=ident, spans=tuple((start, end) for start, end in spans))
 
 
 class Batch(Message):

@@ -8,22 +8,29 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from schemas.batch import SEALED_BYTES_MAX, Job
-from schemas.ids import derive
+from schemas.ids import BatchId, derive
 from schemas.message import Message
 
 MANIFEST_JOBS_MAX = 2000
 
 
 class Manifest(Message):
-    """The jobs of any platform for these cases; `sealed` holds their numbers in the same order."""
+    """The jobs of any platform for these cases; `sealed` holds their numbers in the same order.
+
+    `run` brought the cases, and all of them are renewed at the platforms of the list `wanted`.
+    """
 
     called: ClassVar[str] = "manifest"
 
     schema_version: Literal[1] = 1
+    run: BatchId
+    wanted: BatchId
     jobs: Annotated[tuple[Job, ...], Field(min_length=1, max_length=MANIFEST_JOBS_MAX)]
     sealed: Annotated[str, StringConstraints(min_length=1, max_length=SEALED_BYTES_MAX)]
 
     @property
     def id(self) -> str:
         """Its name: the same cases on the same terms give the same one."""
-        return derive("manifest", *(f"{job.case} {job.cutoff_at} {job.basis}" for job in self.jobs))
+        return derive(
+            "manifest", self.run, self.wanted, *(f"{job.case} {job.cutoff_at} {job.basis}" for job in self.jobs)
+        )

@@ -1,6 +1,7 @@
 """The packed record of one job: 12 bytes in the status store, and the rule by which events change it.
 
-The jobs of one case are one string: a head, then a record for each of its platforms at that platform's place.
+The jobs of one manifest at one platform are one string, a column: a record for each case, at its place. Beside the
+columns stands a roll of each case, also at its place.
 
 `merge` is the model of `record.lua`; a property test drives both with the same events.
 """
@@ -16,8 +17,7 @@ _LAYOUT = struct.Struct(">BBBBII")
 _DISPUTED = 0x80
 ATTEMPTS_SHOWN_MAX = 255
 RECORD_BYTES: Final = _LAYOUT.size
-_HEAD = struct.Struct(">HH26s26s")
-HEAD_BYTES: Final = _HEAD.size
+_ROLL = struct.Struct(">HH")
 _UNTRIED: Final = b"\0" * RECORD_BYTES
 
 
@@ -55,11 +55,10 @@ class JobRecord:
         )
 
     @classmethod
-    def at(cls, jobs: bytes, place: int) -> Self | None:
-        """Read the record at one place of a case's jobs; None where nobody has tried it yet."""
-        start = HEAD_BYTES + place * RECORD_BYTES
-        packed = jobs[start : start + RECORD_BYTES]
-        return None if packed == _UNTRIED else cls.unpack(packed)
+    def at(cls, column: bytes, place: int) -> Self | None:
+        """Read the record at one place of a column; None where nobody has tried it yet."""
+        packed = column[place * RECORD_BYTES : (place + 1) * RECORD_BYTES]
+        return None if packed in {_UNTRIED, b""} else cls.unpack(packed)
 
     @property
     def place(self) -> tuple[bool, int, int, int, int]:
@@ -75,23 +74,17 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What stands before the records of a case: the roll-up, the run that owns it, the list of its platforms."""
+class Roll:
+    """What a case's jobs add up to: those that are not final, and those that ended other than clean."""
 
     open_jobs: int
     exceptions: int
-    run: str
-    wanted: str
-
-    def pack(self) -> bytes:
-        """Return the bytes that the status store keeps."""
-        return _HEAD.pack(self.open_jobs, self.exceptions, self.run.encode(), self.wanted.encode())
 
     @classmethod
-    def unpack(cls, jobs: bytes) -> Self:
-        """Read it off a case's jobs."""
-        open_jobs, exceptions, run, wanted = _HEAD.unpack(jobs[:HEAD_BYTES])
-        return cls(open_jobs=open_jobs, exceptions=exceptions, run=run.decode(), wanted=wanted.decode())
+    def at(cls, rolls: bytes, place: int) -> Self:
+        """Read the roll at one place."""
+        open_jobs, exceptions = _ROLL.unpack_from(rolls, place * _ROLL.size)
+        return cls(open_jobs=open_jobs, exceptions=exceptions)
 
 
 def merge(known: JobRecord, change: JobRecord) -> JobRecord:

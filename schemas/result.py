@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from schemas.batch import JOBS_MAX, Spans
 from schemas.ids import BatchId, CaseId, PlatformKey
 from schemas.message import Message
 from schemas.outcome import Outcome, Reason
@@ -33,7 +34,7 @@ class JobResult(BaseModel):
 
 
 class Alike(BaseModel):
-    """Jobs that came to one and the same result, word for word."""
+    """Jobs that came to one and the same result, word for word: `cases`, or `spans` of the attempt's manifest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +43,14 @@ class Alike(BaseModel):
     reason: Reason | None = None
     detail: Annotated[str, StringConstraints(max_length=DETAIL_CHARS_MAX)] | None = None
     http_status: Annotated[int, Field(ge=100, le=999)] | None = None
-    cases: Annotated[tuple[CaseId, ...], Field(min_length=1, max_length=1000)]
+    cases: Annotated[tuple[CaseId, ...], Field(max_length=JOBS_MAX)] = ()
+    spans: Spans | None = None
+
+    @model_validator(mode="after")
+    def _names_its_jobs_once(self) -> Self:
+        if bool(self.cases) == bool(self.spans):
+            raise ValueError("cases: expected at least one, or else spans")
+        return self
 
 
 class AttemptData(BaseModel):
@@ -75,6 +83,7 @@ class AttemptData(BaseModel):
     faults: dict[str, int] = {}
     retry_at: AwareDatetime | None = None
     closes: Annotated[bool, Field(description="whether the batch is in nobody's hands once this is recorded")] = True
+    manifest: BatchId | None = None
     alike: Annotated[tuple[Alike, ...], Field(max_length=500)] = ()
     jobs: Annotated[tuple[JobResult, ...], Field(max_length=1000)] = ()
 
@@ -82,12 +91,9 @@ class AttemptData(BaseModel):
     def _has_a_job(self) -> Self:
         if not self.jobs and not self.alike:
             raise ValueError("jobs: expected at least one, here or in alike")
+        if self.manifest is None and any(group.spans for group in self.alike):
+            raise ValueError("manifest: expected the one that spans are places of")
         return self
-
-    @property
-    def cases(self) -> list[str]:
-        """Every case that it speaks of."""
-        return [case for group in self.alike for case in group.cases] + [job.case for job in self.jobs]
 
 
 class ResultEvent(Message):

@@ -28,9 +28,10 @@ from backends.waiting import Why
 from platforms.catalogue import Catalogue
 from platforms.maintenance import next_window
 from platforms.model import Platform
-from schemas.batch import Batch, root_batch_id
+from schemas.batch import Batch
 from schemas.errors import BackendUnavailable, ContractError
 from schemas.ids import new_id
+from schemas.record import JobRecord
 from schemas.result import ResultEvent
 from schemas.state import STATES
 from workers.connector import build_calls
@@ -111,7 +112,7 @@ class Attempt:
                 raise
 
     def _run(self, platform: Platform, batch: Batch, *, note: Note) -> ResultEvent | None:
-        items = self._still_open(batch, self._backends.manifests.open(batch), note=note)
+        items = self._still_open(batch, self._backends.manifests.open(batch))
         permit = self._admit(platform, batch, items) if items else None
         if permit is None:
             self._backends.custody.end(batch.id)
@@ -167,16 +168,20 @@ class Attempt:
             raise ContractError(f"platform {batch.platform} is not in the catalogue of this worker")
         return self._catalogue.get(batch.platform)
 
-    def _still_open(self, batch: Batch, items: list[Item], *, note: Note) -> list[Item]:
+    def _still_open(self, batch: Batch, items: list[Item]) -> list[Item]:
         """Leave out what is final, and what this very attempt has been made for already."""
-        if _is_fresh(batch, note) and self._backends.store.undecided(batch.run):
+        store, records = self._backends.store, None
+        if batch.manifest is None:
+            records = store.records(batch.platform, [item.job.case for item in items])
+        elif column := store.column(batch.manifest.id, batch.platform):
+            records = [JobRecord.at(column, item.place) for item in items]
+        if records is None:
             return items
-        records = self._backends.store.records(batch.platform, [item.job.case for item in items])
+        asked = batch.generation, batch.attempt
         return [
             item
             for item, record in zip(items, records, strict=True)
-            if not STATES[record.state].final
-            and (record.generation, record.attempts) < (batch.generation, batch.attempt)
+            if record is None or (not STATES[record.state].final and (record.generation, record.attempts) < asked)
         ]
 
     def _admit(self, platform: Platform, batch: Batch, items: list[Item]) -> Permit | None:
@@ -201,7 +206,7 @@ class Attempt:
     # -- the call --------------------------------------------------------------------------------------------------
 
     def _deliver(self, platform: Platform, batch: Batch, items: Sequence[Item], *, permit: Permit) -> Judgement:
-        judged = Judgement(platform, batch, permit.probe, self._rng)
+        judged = Judgement(platform, batch, items, permit.probe, self._rng)
         report = Report()
         try:
             self._pause(permit.first_after_s)  # below a second: the permit was given for then
@@ -297,12 +302,6 @@ def _spread(answer: NotNow, rng: Random) -> float:
     would leave the platform idle.
     """
     return answer.retry_in_s + 0.2 * rng.random()
-
-
-def _is_fresh(batch: Batch, note: Note) -> bool:
-    """Whether this is the first time that anybody has these jobs in hand, straight from intake."""
-    first = batch.manifest is not None and batch.id == root_batch_id(batch.platform, batch.manifest)
-    return first and (note.starts, note.redrives) == (1, 0)
 
 
 def _holder() -> str:

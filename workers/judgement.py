@@ -5,14 +5,15 @@ Pure: answers go in, decisions come out; `workers.attempt` acts on them.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 
 from backends.admission import Report
+from backends.manifests import Item
 from platforms.model import Platform
-from schemas.batch import Batch
+from schemas.batch import Batch, spans_of
 from schemas.ids import ID_CHARS, new_id
 from schemas.outcome import Fault, Outcome, Reason
 from schemas.result import LATENCY_BOUNDS_MS, Alike, AttemptData, JobResult, ResultEvent
@@ -58,7 +59,7 @@ class Results:
         return counts
 
     def jobs(self) -> tuple[JobResult, ...]:
-        """Return those that something is said of that is said of no other."""
+        """Return those of which something is said that is said of no other."""
         return tuple(
             JobResult(case=case, **asdict(result))
             for result, cases in self._cases.items()
@@ -66,13 +67,20 @@ class Results:
             for case in cases
         )
 
-    def alike(self) -> tuple[Alike, ...]:
-        """Return the others."""
+    def alike(self, places: Mapping[str, int] | None) -> tuple[Alike, ...]:
+        """Return the others: by their places in a manifest where `places` are given, else by their names."""
         return tuple(
-            Alike(cases=tuple(cases), **{name: value for name, value in asdict(result).items() if name != "reference"})
+            Alike(
+                **{name: value for name, value in asdict(result).items() if name != "reference"},
+                **({"cases": tuple(cases)} if places is None else {"spans": _spans(cases, places)}),
+            )
             for result, cases in self._cases.items()
             if not result.reference and len(cases) > 1
         )
+
+
+def _spans(cases: Sequence[str], places: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    return spans_of(sorted(places[case] for case in cases))
 
 
 @dataclass(slots=True)
@@ -81,6 +89,7 @@ class Judgement:
 
     platform: Platform
     batch: Batch
+    items: Sequence[Item]
     probe: bool
     rng: Random
     results: Results = field(default_factory=Results)  # these have spent an attempt
@@ -176,7 +185,8 @@ class Judgement:
 
     def events(self, *, started_at: datetime, ended_at: datetime, worker: str) -> Iterator[ResultEvent]:
         """Yield an event for the jobs that spent this attempt, and one for those that did not; most have one."""
-        calls = self.calls
+        calls, part = self.calls, self.batch.manifest
+        places = {item.job.case: item.place for item in self.items} if part else None
         for results, attempt in ((self.results, self.batch.attempt), (self.unspent, self.batch.attempt - 1)):
             if not results:
                 continue
@@ -197,7 +207,8 @@ class Judgement:
                 retry_at=ended_at + timedelta(seconds=self.retry_in_s) if waits else None,
                 # What has spent no attempt waits already: only the other event may end the custody of the batch.
                 closes=results is self.results or not self.results,
-                alike=results.alike(),
+                manifest=part.id if part else None,
+                alike=results.alike(places),
                 jobs=results.jobs(),
             )
             calls = 0  # the calls are counted once

@@ -4,12 +4,13 @@
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
---   be in to be changed, each between commas, or '' · 16 jobs key prefix · 17 details key prefix · 18 wanted key prefix
---   · 19 number of counters (c) · 2c names and increments, for run and platform alike · then 4 for each result: state
---   code, reason code, detail JSON or '', the ids of its cases without anything between them
+--   be in to be changed, each between commas, or '' · 16 jobs key prefix · 17 details key prefix · 18 case key prefix
+--   · 19 manifest that places are places of, or '' · 20 number of counters (c) · 2c names and increments, for run and
+--   platform alike · then 4 for each result: state code, reason code, detail JSON or '', its cases: their ids without
+--   anything between them, or '@' and places of the manifest, `start end` each, the end not among them
 -- returns: {applied, unchanged, disputed, orphaned, case ids applied where ARGV 15 is given …}; {-1} if the event was
 --   applied before
--- STATES (code → final, clean, rank, plain), TRAIL_MAX, and ID_, HEAD_ and RECORD_BYTES are put before this text by
+-- STATES (code → final, clean, rank, plain), TRAIL_MAX, ID_BYTES and RECORD_BYTES are put before this text by
 -- backends/store.py.
 if ARGV[10] ~= '' then
   redis.call('ZREM', KEYS[6], ARGV[10])
@@ -21,8 +22,8 @@ local prefix, event_run, platform = ARGV[1], ARGV[2], ARGV[3]
 local attempt, generation = tonumber(ARGV[6]), tonumber(ARGV[7])
 local started, ended = tonumber(ARGV[8]), tonumber(ARGV[9])
 local allowed = ARGV[15]
-local jobs_prefix, details_prefix, wanted_prefix = ARGV[16], ARGV[17], ARGV[18]
-local count = tonumber(ARGV[19])
+local jobs_prefix, details_prefix, case_prefix, manifest = ARGV[16], ARGV[17], ARGV[18], ARGV[19]
+local count = tonumber(ARGV[20])
 local answer = {0, 0, 0, 0}
 local applied, unchanged, disputed_now, orphaned = 0, 0, 0, 0
 local by_run, by_platform = {}, {}
@@ -33,13 +34,13 @@ local function add(run, name, n)
   counters[name] = (counters[name] or 0) + n
 end
 
-local function moved(run, from, to)
+local function moved(run, from, to, n)
   if from then
-    add(run, 'state:' .. from, -1)
-    by_platform['state:' .. from] = (by_platform['state:' .. from] or 0) - 1
+    add(run, 'state:' .. from, -n)
+    by_platform['state:' .. from] = (by_platform['state:' .. from] or 0) - n
   end
-  add(run, 'state:' .. to, 1)
-  by_platform['state:' .. to] = (by_platform['state:' .. to] or 0) + 1
+  add(run, 'state:' .. to, n)
+  by_platform['state:' .. to] = (by_platform['state:' .. to] or 0) + n
 end
 
 local function verdict(open, exceptions)
@@ -88,37 +89,59 @@ local function list(job, reason)
 end
 
 local UNTRIED = string.rep('\0', RECORD_BYTES)
-local places = {}
+local ROLL_BYTES = 4
+local sheets = {}
 
--- Where the platform's record stands in a case of this list; the same for nearly all cases of an event.
-local function place_of(list)
-  local place = places[list]
-  if place == nil then
-    place = redis.call('HGET', wanted_prefix .. list, platform)
-    places[list] = place
+-- What is known of a manifest's jobs at this platform, and of its cases: read once, changed here, written once.
+local function sheet_of(name)
+  local sheet = sheets[name]
+  if sheet == nil then
+    local found = redis.call('HMGET', jobs_prefix .. name, '@', '#', platform)
+    sheet = found[1] and {
+      key = jobs_prefix .. name, run = string.sub(found[1], 1, ID_BYTES), rolls = found[2],
+      column = found[3] or string.rep(UNTRIED, #found[2] / ROLL_BYTES),
+      new_records = {}, new_rolls = {}, turns = {},
+    }
+    sheets[name] = sheet
   end
-  return place
+  return sheet
 end
 
-local function settle(case, new_state, new_reason, detail)
-  local jobs, details = jobs_prefix .. case, details_prefix .. case
-  local head = redis.call('GETRANGE', jobs, 0, HEAD_BYTES - 1)
-  local place = head ~= '' and place_of(string.sub(head, -ID_BYTES))
-  if not place then
-    orphaned = orphaned + 1
-    redis.call('RPUSH', KEYS[5], cjson.encode({case = case, platform = platform, event = ARGV[5], state = new_state}))
-    return
+local function case_at(sheet, place)
+  sheet.ids = sheet.ids or redis.call('HGET', sheet.key, '$')
+  return string.sub(sheet.ids, place * ID_BYTES + 1, (place + 1) * ID_BYTES)
+end
+
+-- Counts a case's job as closed or as an exception. Nearly all cases turn in the same few ways: each is found once.
+local function turn(sheet, place, closes, excepts)
+  if not closes and not excepts then return end
+  local roll = sheet.new_rolls[place] or string.sub(sheet.rolls, place * ROLL_BYTES + 1, (place + 1) * ROLL_BYTES)
+  local name = (closes and 'c' or '') .. (excepts and 'e' or '') .. roll
+  local turned = sheet.turns[name]
+  if not turned then
+    local open, exceptions = struct.unpack('>I2I2', roll)
+    turned = {before = verdict(open, exceptions)}
+    if closes then open = open - 1 end
+    if excepts then exceptions = exceptions + 1 end
+    turned.roll, turned.after = struct.pack('>I2I2', open, exceptions), verdict(open, exceptions)
+    sheet.turns[name] = turned
   end
-  local from_byte = HEAD_BYTES + place * RECORD_BYTES
-  local old = redis.call('GETRANGE', jobs, from_byte, from_byte + RECORD_BYTES - 1)
+  sheet.new_rolls[place] = turned.roll
+  if turned.before ~= turned.after then
+    if turned.before then add(sheet.run, turned.before, -1) end
+    add(sheet.run, turned.after, 1)
+  end
+end
+
+local function settle(sheet, place, case, new_state, new_reason, detail)
+  local old = sheet.new_records[place] or string.sub(sheet.column, place * RECORD_BYTES + 1, (place + 1) * RECORD_BYTES)
   if old == UNTRIED then old = nil end
   local code = old and string.byte(old) % 128 or QUEUED
   if allowed ~= '' and not string.find(allowed, ',' .. code .. ',', 1, true) then
     unchanged = unchanged + 1
     return
   end
-  local open, exceptions = struct.unpack('>I2I2', head)
-  local run = string.sub(head, 5, 4 + ID_BYTES)
+  local run = sheet.run
   local state, reason, tries, gen, first, settled, disputed = QUEUED, 0, 0, 0, 0, 0, false
   if old then
     state, reason, tries, gen, first, settled = struct.unpack('>BBBBI4I4', old)
@@ -130,7 +153,6 @@ local function settle(case, new_state, new_reason, detail)
   local higher, equal = compare(state, gen, tries, reason, new_state, generation, attempt, new_reason)
   local contradicts = STATES[state].final and STATES[new_state].final and not equal
   local was_open, was_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
-  local before = verdict(open, exceptions)
   local from = old and state or nil
   if contradicts then
     redis.call('RPUSH', KEYS[4], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
@@ -139,8 +161,10 @@ local function settle(case, new_state, new_reason, detail)
   end
   if equal and detail ~= '' then
     -- Heard twice in other words (an attempt that ran twice): which words stay must not depend on the order.
-    local kept = redis.call('HGET', details, platform)
-    if not kept or redis.sha1hex(detail) < redis.sha1hex(kept) then redis.call('HSET', details, platform, detail) end
+    local kept = redis.call('HGET', details_prefix .. case, platform)
+    if not kept or redis.sha1hex(detail) < redis.sha1hex(kept) then
+      redis.call('HSET', details_prefix .. case, platform, detail)
+    end
   end
   if higher and state == DEAD then unlist(case .. '.' .. platform, reason) end
   if higher then
@@ -156,44 +180,103 @@ local function settle(case, new_state, new_reason, detail)
     return
   end
   local is_open, is_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
-  if was_open and not is_open then open = open - 1 end
-  if is_exception and not was_exception then exceptions = exceptions + 1 end
-  redis.call('SETRANGE', jobs, from_byte, new)
-  local roll = struct.pack('>I2I2', open, exceptions)
-  if roll ~= string.sub(head, 1, 4) then
-    redis.call('SETRANGE', jobs, 0, roll)
-    local after = verdict(open, exceptions)
-    if before ~= after then
-      if before then add(run, before, -1) end
-      add(run, after, 1)
-    end
-  end
-  if from ~= state then moved(run, from, state) end
+  sheet.new_records[place] = new
+  turn(sheet, place, was_open and not is_open, is_exception and not was_exception)
+  if from ~= state then moved(run, from, state, 1) end
   if not higher then
     unchanged = unchanged + 1
     return
   end
   applied = applied + 1
   if detail ~= '' then
-    redis.call('HSET', details, platform, detail)
+    redis.call('HSET', details_prefix .. case, platform, detail)
   elseif from and not STATES[from].final then
-    redis.call('HDEL', details, platform)
+    redis.call('HDEL', details_prefix .. case, platform)
   end
   if state == DEAD then list(case .. '.' .. platform, reason) end
   if allowed ~= '' then answer[#answer + 1] = case end
 end
 
-for i = 20 + 2 * count, #ARGV, 4 do
-  local state, reason, detail, cases = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
-  for at = 1, #cases, ID_BYTES do settle(string.sub(cases, at, at + ID_BYTES - 1), state, reason, detail) end
+local function orphan(case, place, state)
+  orphaned = orphaned + 1
+  redis.call('RPUSH', KEYS[5], cjson.encode({case = case, manifest = not case and manifest or nil, place = place,
+    platform = platform, event = ARGV[5], state = state}))
 end
 
-for j = 20, 19 + 2 * count, 2 do
+-- Jobs that nobody has tried, and that end with nothing to be said of them, are nearly all: their records are alike.
+local function settle_span(sheet, first, last, state, reason, detail)
+  local rule = STATES[state]
+  local plain = detail == '' and rule.final and allowed == ''
+  local fresh = plain and struct.pack('>BBBBI4I4', state, reason, math.min(255, attempt), generation, started,
+    rule.settles and ended or 0)
+  local count = 0
+  for place = first, last - 1 do
+    if plain and not sheet.new_records[place]
+      and string.sub(sheet.column, place * RECORD_BYTES + 1, (place + 1) * RECORD_BYTES) == UNTRIED then
+      sheet.new_records[place] = fresh
+      turn(sheet, place, true, not rule.clean)
+      count = count + 1
+    else
+      settle(sheet, place, case_at(sheet, place), state, reason, detail)
+    end
+  end
+  if count > 0 then
+    applied = applied + count
+    moved(sheet.run, nil, state, count)
+  end
+end
+
+for i = 21 + 2 * count, #ARGV, 4 do
+  local state, reason, detail, cases = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3]
+  if string.sub(cases, 1, 1) == '@' then
+    local sheet = sheet_of(manifest)
+    for first, last in string.gmatch(cases, '(%d+) (%d+)') do
+      if sheet then
+        settle_span(sheet, tonumber(first), tonumber(last), state, reason, detail)
+      else
+        for place = tonumber(first), last - 1 do orphan(nil, place, state) end
+      end
+    end
+  else
+    for at = 1, #cases, ID_BYTES do
+      local case = string.sub(cases, at, at + ID_BYTES - 1)
+      local found = redis.call('HMGET', case_prefix .. case, 'manifest', 'place')
+      local sheet = found[1] and sheet_of(found[1])
+      if sheet then
+        settle(sheet, tonumber(found[2]), case, state, reason, detail)
+      else
+        orphan(case, nil, state)
+      end
+    end
+  end
+end
+
+local function patched(text, width, changes)
+  local places = {}
+  for place in pairs(changes) do places[#places + 1] = place end
+  table.sort(places)
+  local pieces, at = {}, 1
+  for _, place in ipairs(places) do
+    local from = place * width + 1
+    if at < from then pieces[#pieces + 1] = string.sub(text, at, from - 1) end
+    pieces[#pieces + 1] = changes[place]
+    at = from + width
+  end
+  pieces[#pieces + 1] = string.sub(text, at)
+  return table.concat(pieces)
+end
+
+for _, sheet in pairs(sheets) do
+  if sheet and next(sheet.new_records) then
+    redis.call('HSET', sheet.key, platform, patched(sheet.column, RECORD_BYTES, sheet.new_records),
+      '#', patched(sheet.rolls, ROLL_BYTES, sheet.new_rolls))
+  end
+end
+
+for j = 21, 20 + 2 * count, 2 do
   add(event_run, ARGV[j], tonumber(ARGV[j + 1]))
   by_platform[ARGV[j]] = (by_platform[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
 end
--- Says to workers that of this run somebody has decided something: see StatusStore.undecided.
-if allowed ~= '' and applied > 0 then add(event_run, 'decided', applied) end
 for run, counters in pairs(by_run) do
   for name, n in pairs(counters) do
     if n ~= 0 then redis.call('HINCRBY', prefix .. run, name, n) end
