@@ -119,24 +119,25 @@ class Broker:
             for queue in (*self.queues.values(), self.results):
                 queue(connection.default_channel).declare()
 
-    def publish_batches(self, batches: Iterable[tuple[Batch, bytes]]) -> int:
-        """Put batches, each with its JSON, on the queue of their lane; when this returns, the broker has them all.
+    def publish_batches(self, batches: Iterable[Batch]) -> int:
+        """Put batches on the queue of their lane; when this returns, the broker has them all.
 
         Raises BackendUnavailable: then some may be there and some not, and the same batches may be sent again.
         """
         count = 0
         with self._publishing() as producer, producer.batch(max_size=_FLUSH_MESSAGES):
-            for batch, body in batches:
-                self._publish_batch(producer, batch, body)
+            for batch in batches:
+                self._publish_batch(producer, batch)
                 count += 1
         return count
 
-    def _publish_batch(self, producer: Any, batch: Batch, body: bytes) -> None:
+    def _publish_batch(self, producer: Any, batch: Batch) -> None:
         message = self.app.amqp.as_task_v2(
             batch.id, TASK, args=(), kwargs={}, argsrepr=batch.id, kwargsrepr="", ignore_result=True, origin="renewal"
         )
+        body = b"[[" + batch.model_dump_json().encode() + _NO_CALLBACKS
         producer.publish(
-            b"[[" + body + _NO_CALLBACKS,
+            body,
             exchange="",
             routing_key=self.queues[batch.lane].name,
             mandatory=not self.on_redis,

@@ -25,8 +25,8 @@ class Dispatch:
         """
         return self._broker.publish_batches(self._entered(iter(batches)))
 
-    def _entered(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, bytes]]:
+    def _entered(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while part := list(islice(batches, _AT_ONCE)):
             bodies = [(batch, batch.model_dump_json().encode()) for batch in part]
             self._custody.enter(bodies, now=self._clock.now())
-            yield from bodies
+            yield from part

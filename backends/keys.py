@@ -47,8 +47,7 @@ class Keys:
         return f"{self.namespace}:jobs:"
 
     def jobs(self, manifest: str) -> str:
-        """Hash: platform → packed records of a manifest's cases (`schemas.record`); `#` → their rolls, `$` → their ids,
-        `@` → run and name of the list of platforms; permanent."""
+        """Hash: platform → column of a manifest (`schemas.record`), `#` → rolls, `$` → ids, `@` → run; permanent."""
         return f"{self.jobs_prefix}{manifest}"
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import orjson
 from redis import Redis
@@ -34,6 +34,12 @@ class Item:
     number: str = field(repr=False)
     rest: bytes = field(repr=False)
 
+    @classmethod
+    def of(cls, job: Job, number: str, *, place: int) -> Self:
+        """Return the item of a job."""
+        told = {"case": job.case, "number": number, "cutoff_at": job.cutoff_at, "basis": job.basis}
+        return cls(place, job, number, orjson.dumps(told)[1:])
+
 
 class Manifests:
     """Write down, open, take apart. Safe to use from many threads."""
@@ -48,7 +54,8 @@ class Manifests:
         sealed = self._vault.seal_numbers(list(numbers), context=seal_context([job.case for job in jobs]))
         manifest = Manifest(run=run, wanted=wanted, jobs=tuple(jobs), sealed=sealed)
         body = manifest.model_dump_json().encode()
-        patiently(lambda: self._client.set(self._keys.manifest(manifest.id), body))
+        # Sealed anew it would say the same in other bytes: what is there stays.
+        patiently(lambda: self._client.set(self._keys.manifest(manifest.id), body, nx=True))
         return manifest.id
 
     def open(self, batch: Batch) -> list[Item]:
@@ -82,6 +89,13 @@ class Manifests:
         sealed = self._vault.seal_numbers([item.number for item in items], context=seal_context(cases))
         return batch.child(label, cases=cases, attempt=attempt, jobs=tuple(item.job for item in items), sealed=sealed)
 
+    def together(self, batches: Sequence[Batch], *, ident: str) -> Batch:
+        """Return one batch that carries the jobs of all of them. Raises ContractError, BackendUnavailable."""
+        found = {item.job.case: item for batch in batches for item in self.open(batch)}
+        sealed = self._vault.seal_numbers([item.number for item in found.values()], context=seal_context(found))
+        jobs = tuple(item.job for item in found.values())
+        return batches[0].model_copy(update={"id": ident, "jobs": jobs, "sealed": sealed, "manifest": None})
+
     def _load(self, ident: str) -> Manifest:
         body: Any = patiently(lambda: self._client.get(self._keys.manifest(ident)))
         if body is None:
@@ -97,15 +111,7 @@ def _items(jobs: Sequence[Job], *, sealed: str, vault: Vault) -> list[Item]:
     numbers = vault.open_numbers(sealed, context=seal_context([job.case for job in jobs]))
     if len(numbers) != len(jobs):
         raise ContractError("the batch holds another number of numbers than jobs")
-    return [
-        Item(place, job, number, _rest(job, number))
-        for place, (job, number) in enumerate(zip(jobs, numbers, strict=True))
-    ]
-
-
-def _rest(job: Job, number: str) -> bytes:
-    told = {"case": job.case, "number": number, "cutoff_at": job.cutoff_at, "basis": job.basis}
-    return orjson.dumps(told)[1:]
+    return [Item.of(job, number, place=place) for place, (job, number) in enumerate(zip(jobs, numbers, strict=True))]
 
 
 def _picked(of: Sequence[T], part: ManifestPart) -> list[T]:

@@ -9,31 +9,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from redis import Redis
 
 from backends.connect import patiently, text
-from backends.keys import SEEN_TTL_S, TRAIL_TTL_S, Keys
+from backends.keys import Keys
 from backends.manifests import Manifests
+from backends.record_arguments import arguments, states_for_lua
 from backends.scripts import script
 from backends.vault import Vault
 from schemas.batch import Job
 from schemas.case import Case
 from schemas.errors import NotFound
 from schemas.ids import ID_CHARS, derive, job_id
-from schemas.outcome import REASON_CODES
 from schemas.record import RECORD_BYTES, JobRecord, Roll
-from schemas.result import Alike, JobResult, ResultEvent
-from schemas.state import STATES, Holder, State, Verdict, verdict
+from schemas.result import ResultEvent
+from schemas.state import State, Verdict, verdict
 
 _PAGE = 500
 _CASE_FIELDS = 7
 # So many cases of one manifest are read with all of it, and fewer are cut out of it first.
 _WHOLE_MIN = 20
-_TRAIL_MAX = 50
-_SETTLING = {Holder.NOBODY, Holder.PERSON}
 
 
 class Known(IntEnum):
@@ -116,7 +114,7 @@ class StatusStore:
         self._client, self._keys, self._vault, self._manifests = client, keys, vault, manifests
         layout = f"local ID_BYTES, RECORD_BYTES = {ID_CHARS}, {RECORD_BYTES}\n"
         self._accept = script(client, "accept")
-        self._record = script(client, "record", prelude=layout + _states_for_lua())
+        self._record = script(client, "record", prelude=layout + states_for_lua())
         self._records = script(client, "records", prelude=layout)
         self._rows = script(client, "rows", prelude=layout)
         self._wanted: dict[str, _Wanted] = {}
@@ -128,13 +126,21 @@ class StatusStore:
 
         The manifest is written first: a case that is known has its place.
         """
+        first: dict[str, int] = {}
         together: dict[str, list[int]] = defaultdict(list)
+        repeated: list[int] = []
         for index, case in enumerate(cases):
-            together[self._want(case)].append(index)
+            if first.setdefault(case.id, index) == index:
+                together[self._want(case)].append(index)
+            else:
+                repeated.append(index)
         found: dict[int, Accepted] = {}
         for wanted, indexes in together.items():
             part = [cases[index] for index in indexes]
             found |= zip(indexes, self._accept_part(run, part, wanted=wanted, now=now), strict=True)
+        if repeated:
+            # Behind all others: the first row that names a case keeps it, whatever platforms a later one names.
+            found |= zip(repeated, self.accept(run, [cases[index] for index in repeated], now=now), strict=True)
         return [found[index] for index in range(len(cases))]
 
     def _accept_part(self, run: str, cases: Sequence[Case], *, wanted: str, now: datetime) -> list[Accepted]:
@@ -203,7 +209,7 @@ class StatusStore:
 
     def apply(self, event: ResultEvent, *, pipe: Any = None) -> Applied | None:
         """Apply one event atomically; again it changes nothing. On a pipeline the answer comes with `applied`."""
-        answer = self._apply(event, counters=_counters(event), pipe=pipe)
+        answer = self._apply(event, pipe=pipe)
         return None if pipe is not None else applied(answer)
 
     def decide(self, event: ResultEvent, *, only_from: frozenset[State]) -> Applied:
@@ -211,30 +217,12 @@ class StatusStore:
 
         It is no attempt: nothing is counted but the change of state, and the batch's custody goes on.
         """
-        return applied(patiently(lambda: self._apply(event, counters=[], only_from=only_from)))
+        return applied(patiently(lambda: self._apply(event, counted=False, only_from=only_from)))
 
     def _apply(
-        self, event: ResultEvent, *, counters: list[Any], pipe: Any = None, only_from: frozenset[State] = frozenset()
+        self, event: ResultEvent, *, counted: bool = True, pipe: Any = None, only_from: frozenset[State] = frozenset()
     ) -> Any:
-        data, keys_of = event.data, self._keys
-        keys = [
-            keys_of.seen(event.id), keys_of.platform(data.platform), keys_of.dead, keys_of.disputes, keys_of.orphans,
-            keys_of.custody, keys_of.custody_batches, keys_of.custody_notes, keys_of.dead_groups,
-        ]  # fmt: skip
-        codes = "".join(f",{STATES[state].code}" for state in only_from)
-        args: list[Any] = [
-            keys_of.run_prefix, data.run, data.platform, SEEN_TTL_S, event.id, data.attempt, data.generation,
-            # A decision sends nothing: it must not look like the first time that the job was sent.
-            0 if only_from else int(data.started_at.timestamp()), int(data.ended_at.timestamp()),
-            "" if only_from or not data.closes else data.batch,
-            keys_of.dead_at_prefix, keys_of.trail_prefix, TRAIL_TTL_S, _trail_head(event),
-            f"{codes}," if codes else "", keys_of.jobs_prefix, keys_of.details_prefix, keys_of.case_prefix,
-            data.manifest or "", len(counters) // 2, *counters,
-        ]  # fmt: skip
-        for group in data.alike:
-            args += [*_codes(group), _detail(group, event), _named(group)]
-        for job in data.jobs:
-            args += [*_codes(job), _detail(job, event, reference=job.reference), job.case]
+        keys, args = arguments(event, self._keys, counted=counted, only_from=only_from)
         return self._record(keys=keys, args=args, client=pipe)
 
     def pipeline(self) -> Any:
@@ -250,7 +238,8 @@ class StatusStore:
 
     def column(self, manifest: str, platform: str) -> bytes:
         """Return the records of a manifest's cases at one platform, for `JobRecord.at`; empty if nobody tried any."""
-        return patiently(lambda: self._client.hget(self._keys.jobs(manifest), platform)) or b""
+        column: Any = patiently(lambda: self._client.hget(self._keys.jobs(manifest), platform))
+        return column or b""
 
     def records(self, platform: str, cases: Sequence[str]) -> list[JobRecord]:
         """Return what is known of each case's job at one platform."""
@@ -293,11 +282,12 @@ class StatusStore:
     def _sheet(self, manifest: str, places: list[int]) -> _Sheet:
         key = self._keys.jobs(manifest)
         whole = len(places) >= _WHOLE_MIN
+        flat: dict[bytes, bytes] = {}
         if whole:
-            flat = self._client.hgetall(key)
+            flat |= cast("dict[bytes, bytes]", self._client.hgetall(key))
         else:
             cut = self._rows(keys=[key], args=places)
-            flat = dict(zip(cut[::2], cut[1::2], strict=True))
+            flat |= zip(cut[::2], cut[1::2], strict=True)
         rows = {place: place if whole else row for row, place in enumerate(places)}
         return _Sheet(wanted=text(flat[b"@"][ID_CHARS:]), rolls=flat[b"#"], columns=flat, rows=rows)
 
@@ -377,73 +367,3 @@ def epoch(seconds: int) -> datetime:
 def case_context(case: str) -> bytes:
     """Return what the sealed number of a case is bound to."""
     return f"renewal/case/{case}".encode()
-
-
-def _trail_head(event: ResultEvent) -> bytes:
-    """Return what a trail says of an attempt, as the inside of a JSON object."""
-    data = event.data
-    facts = {
-        "at": data.started_at.isoformat(),
-        "ms": int((data.ended_at - data.started_at).total_seconds() * 1000),
-        "attempt": data.attempt,
-        "generation": data.generation,
-        "batch": data.batch,
-        "worker": data.worker,
-    }
-    return orjson.dumps(facts)[1:-1]
-
-
-def _counters(event: ResultEvent) -> list[Any]:
-    data = event.data
-    counters: list[Any] = ["attempts", 1, "calls", data.calls]
-    for status, count in data.http_statuses.items():
-        counters += [f"status:{status}", count]
-    for fault, count in data.faults.items():
-        counters += [f"fault:{fault}", count]
-    for bucket, count in enumerate(data.latencies):
-        if count:
-            counters += [f"latency:{bucket}", count]
-    return counters
-
-
-def _named(group: Alike) -> str:
-    """Return the cases of a group as `record.lua` takes them."""
-    if group.spans is None:
-        return "".join(group.cases)
-    return "@" + ",".join(f"{start} {end}" for start, end in group.spans)
-
-
-def _codes(result: Alike | JobResult) -> tuple[int, int]:
-    return STATES[result.state].code, REASON_CODES[result.reason] if result.reason else 0
-
-
-def _detail(result: Alike | JobResult, event: ResultEvent, *, reference: str | None = None) -> bytes | str:
-    """Return what a plain record cannot hold; a job that is plain and done has nothing more to say."""
-    if STATES[result.state].holder is Holder.NOBODY and not (reference or result.detail):
-        return ""
-    facts: dict[str, Any] = {"attempt": event.data.attempt, "at": event.data.ended_at.isoformat()}
-    if reference:
-        facts["reference"] = reference
-    if result.detail:
-        facts["detail"] = result.detail
-    if result.http_status:
-        facts["http_status"] = result.http_status
-    if result.state is State.WAITING and event.data.retry_at:
-        facts["due"] = event.data.retry_at.isoformat()
-    return orjson.dumps(facts)
-
-
-def _states_for_lua() -> str:
-    """Return `schemas.state.STATES` as Lua, so that there is one table only."""
-    rows = ",".join(
-        f"[{rule.code}]={{final={_lua(rule.final)},clean={_lua(rule.clean)},rank={rule.rank},"
-        f"settles={_lua(rule.holder in _SETTLING)}}}"
-        for rule in STATES.values()
-    )
-    names = (State.QUEUED, State.WAITING, State.DEAD)
-    codes = ",".join(str(STATES[name].code) for name in names)
-    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
-
-
-def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch
-    return "true" if value else "false"

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from operator import itemgetter
 from threading import Event
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from schemas.ids import case_id
 
 CHUNK_ROWS = 1000
 _DRAIN_POLL_S = 0.2
+_LISTS_CACHED_MAX = 256
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Submitter:
         self._backends, self._catalogue = backends, catalogue
         self._operator, self._lane = operator, lane
         self._everywhere = tuple(platform.key for platform in catalogue)
+        self._split = lru_cache(_LISTS_CACHED_MAX)(self._asked_and_settled)
 
     def submit(
         self,
@@ -89,6 +92,7 @@ class Submitter:
 
     def _case(self, row: Row) -> Case:
         token = self._backends.vault.token(row.number)
+        platforms, settled = self._split(row.platforms or self._everywhere)
         return Case(
             id=case_id(operator=self._operator, number_token=token, cycle=row.cycle),
             number=row.number,
@@ -98,8 +102,18 @@ class Submitter:
             basis=row.basis,
             cycle=row.cycle,
             reference=row.reference,
-            platforms=row.platforms or self._everywhere,
+            platforms=platforms,
+            settled=settled,
         )
+
+    def _asked_and_settled(self, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+        """Part a list into the platforms that are asked, and the others with the one whose answer settles them too.
+
+        Who is settled by one that is not wanted here is asked itself.
+        """
+        by = {key: self._catalogue.get(key).settled_by for key in wanted}
+        settled = tuple((key, leader) for key, leader in by.items() if leader in by and leader is not None)
+        return tuple(key for key in wanted if key not in dict(settled)), settled
 
     def _submit_chunk(
         self, run: str, chunk: list[Case], *, intake: Intake, stop: Event, on_progress: Callable[[Intake], None]

@@ -170,7 +170,8 @@ class Attempt:
 
     def _still_open(self, batch: Batch, items: list[Item]) -> list[Item]:
         """Leave out what is final, and what this very attempt has been made for already."""
-        store, records = self._backends.store, None
+        store = self._backends.store
+        records: Sequence[JobRecord | None] | None = None
         if batch.manifest is None:
             records = store.records(batch.platform, [item.job.case for item in items])
         elif column := store.column(batch.manifest.id, batch.platform):

@@ -3,15 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from backends.manifests import Item, Manifests
-from backends.vault import Vault
+from backends.manifests import Manifests
 from backends.waiting import Waiter, Why
 from platforms.catalogue import Catalogue
-from schemas.batch import Batch, seal_context
+from schemas.batch import Batch
 from schemas.ids import derive
 
 
-def gather(waiters: Sequence[Waiter], catalogue: Catalogue, *, vault: Vault, manifests: Manifests) -> Iterator[Batch]:
+def gather(waiters: Sequence[Waiter], catalogue: Catalogue, manifests: Manifests) -> Iterator[Batch]:
     """Yield batches that carry the same jobs, in as few as their platforms' calls take.
 
     Only retries of one run, lane, generation and attempt are put together: halves of a split batch would find the bad
@@ -29,7 +28,7 @@ def gather(waiters: Sequence[Waiter], catalogue: Catalogue, *, vault: Vault, man
         )
     for batches in together.values():
         for part in _filled(batches, catalogue.get(batches[0].platform).jobs_per_batch):
-            yield _merged(part, vault, manifests)
+            yield _merged(part, manifests)
 
 
 def _filled(batches: list[Batch], jobs_max: int) -> Iterator[list[Batch]]:
@@ -46,17 +45,9 @@ def _filled(batches: list[Batch], jobs_max: int) -> Iterator[list[Batch]]:
         yield part
 
 
-def _merged(part: list[Batch], vault: Vault, manifests: Manifests) -> Batch:
+def _merged(part: list[Batch], manifests: Manifests) -> Batch:
     """Return one batch for all of them; one that is alone stays as it is. Raises ContractError."""
     if len(part) == 1:
         return part[0]
-    found: dict[str, Item] = {item.job.case: item for batch in part for item in manifests.open(batch)}
-    return part[0].model_copy(
-        update={
-            "id": derive("gathered", *(batch.id for batch in part)),
-            "jobs": tuple(item.job for item in found.values()),
-            "sealed": vault.seal_numbers([item.number for item in found.values()], context=seal_context(found)),
-            "manifest": None,
-            "deadline": min(batch.deadline for batch in part),
-        }
-    )
+    merged = manifests.together(part, ident=derive("gathered", *(batch.id for batch in part)))
+    return merged.model_copy(update={"deadline": min(batch.deadline for batch in part)})

@@ -77,8 +77,7 @@ class Scheduler:
 
     def _gathered(self, leased: Leased) -> list[Batch]:
         try:
-            backends = self._backends
-            return list(gather(leased.waiters, self._catalogue, vault=backends.vault, manifests=backends.manifests))
+            return list(gather(leased.waiters, self._catalogue, self._backends.manifests))
         except ContractError:
             # One of them cannot be opened: the worker that meets it says so, and the others go on by themselves.
             return list(leased.batches)

@@ -131,7 +131,7 @@ class Sweeper:
             return 1
         log.warning("batch.redriven", batch=batch.id, run=batch.run, platform=batch.platform, phase=entry.note.phase,
                     starts=entry.note.starts, redrives=entry.note.redrives + 1)  # fmt: skip
-        self._backends.broker.publish_batches([(batch, body)])
+        self._backends.broker.publish_batches([batch])
         return 1
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from backends.bootstrap import Backends, open_backends
 from backends.embedded import EmbeddedValkey
-from backends.store import Known
+from backends.store import Accepted, Known
 from platforms.catalogue import Catalogue
 from schemas.batch import Basis
 from schemas.case import Case
 from schemas.ids import derive, new_id
-from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
+from schemas.result import LATENCY_BOUNDS_MS, Alike, AttemptData, ResultEvent
 from schemas.state import State, Verdict
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE, settings_of, stored
 
@@ -38,6 +38,11 @@ def make_case(*, ident: str, line: int, platforms: tuple[str, ...] = ("alpha",),
         reference=reference,
         platforms=platforms,
     )
+
+
+def known(found: list[Accepted]) -> list[tuple[Known, str]]:
+    """What was known of each case, and whose it is."""
+    return [(accepted.known, accepted.run) for accepted in found]
 
 
 @dataclass(slots=True)
@@ -98,7 +103,7 @@ def test_whatever_is_handed_in_is_recorded_as_the_model_says(
             for case, line, jobs in rows
         ]
         expected = [model.accept(runs[number], case) for case in chunk]
-        assert expected == backends.store.accept(runs[number], chunk, now=NOON)
+        assert expected == known(backends.store.accept(runs[number], chunk, now=NOON))
     for run in model.rows:
         counters = backends.runs.counters(run)
         assert model.counted(run) == (counters.get("accepted"), counters.get("jobs"))
@@ -113,11 +118,11 @@ def test_whatever_is_handed_in_is_recorded_as_the_model_says(
 def test_a_case_is_new_once_and_then_known(backends: Backends) -> None:
     """Handed in again it is unqueued, then the same row, then for another run a duplicate."""
     run, other, case = new_id(), new_id(), make_case(ident=new_id(), line=2)
-    assert [(Known.NEW, run)] == backends.store.accept(run, [case], now=NOON)
-    assert [(Known.UNQUEUED, run)] == backends.store.accept(run, [case], now=NOON)
+    assert [(Known.NEW, run)] == known(backends.store.accept(run, [case], now=NOON))
+    assert [(Known.UNQUEUED, run)] == known(backends.store.accept(run, [case], now=NOON))
     backends.store.mark_queued([case.id])
-    assert [(Known.SAME_ROW, run)] == backends.store.accept(run, [case], now=NOON)
-    assert [(Known.DUPLICATE, run)] == backends.store.accept(other, [case], now=NOON)
+    assert [(Known.SAME_ROW, run)] == known(backends.store.accept(run, [case], now=NOON))
+    assert [(Known.DUPLICATE, run)] == known(backends.store.accept(other, [case], now=NOON))
 
 
 def test_a_file_handed_in_again_changes_nothing(backends: Backends) -> None:
@@ -137,11 +142,58 @@ def test_a_case_twice_in_one_chunk_is_recorded_once(backends: Backends) -> None:
     """The second line is a duplicate, and the case keeps the first."""
     run, ident = new_id(), new_id()
     cases = [make_case(ident=ident, line=2), make_case(ident=ident, line=9, platforms=("beta", "gamma"))]
-    assert [(Known.NEW, run), (Known.UNQUEUED, run)] == backends.store.accept(run, cases, now=NOON)
+    assert [(Known.NEW, run), (Known.UNQUEUED, run)] == known(backends.store.accept(run, cases, now=NOON))
     view = backends.store.case(ident)
     assert (2, ("alpha",)) == (view.line, view.platforms)
     assert [ident] == list(backends.runs.cases(run))
     assert (1, 1) == (backends.runs.counters(run).get("accepted"), backends.runs.counters(run).get("jobs"))
+
+
+def test_a_case_keeps_its_place_and_its_manifest(backends: Backends) -> None:
+    """Handed in again among others, it is where it was; a manifest of which nothing is new is not kept."""
+    run, cases = new_id(), [make_case(ident=new_id(), line=line) for line in range(2, 7)]
+    first = backends.store.accept(run, cases[:3], now=NOON)
+    assert [0, 1, 2] == [accepted.place for accepted in first]
+    again = backends.store.accept(run, cases[1:], now=NOON)
+    assert first[1:] == [replace(accepted, known=Known.NEW) for accepted in again[:2]]
+    assert [2, 3] == [accepted.place for accepted in again[2:]]
+    before = stored(backends)
+    assert again[2:] == [replace(a, known=Known.NEW) for a in backends.store.accept(run, cases[3:], now=NOON)]
+    assert before == stored(backends)
+
+
+def test_cases_of_different_platforms_have_different_manifests(backends: Backends) -> None:
+    """A column then has a record for each of its cases, and none for a case that is not asked there."""
+    lists = [("alpha",), ("alpha", "beta"), ("alpha",)]
+    cases = [make_case(ident=new_id(), line=line, platforms=wanted) for line, wanted in enumerate(lists)]
+    one, two, three = backends.store.accept(new_id(), cases, now=NOON)
+    assert one.manifest == three.manifest != two.manifest
+    assert [0, 0, 1] == [one.place, two.place, three.place]
+
+
+def test_who_is_not_asked_has_the_record_of_who_is(backends: Backends) -> None:
+    """Platforms that share an account system are asked once (requirement 25)."""
+    run, ident = new_id(), new_id()
+    backends.store.accept(run, [replace(make_case(ident=ident, line=2), settled=(("beta", "alpha"),))], now=NOON)
+    for event in settle([ident], ("alpha",), run=run):
+        backends.store.apply(event)
+    view = backends.store.case(ident)
+    assert (("alpha",), {"beta": "alpha"}, Verdict.CLEAN) == (view.platforms, view.settled, view.verdict)
+    assert State.NO_BINDING == view.record("beta").state == view.record("alpha").state
+
+
+def test_few_cases_are_read_as_many_are(backends: Backends) -> None:
+    """A few are cut out of their manifest on the server, many are read with all of it."""
+    run, platforms = new_id(), ("alpha", "beta")
+    cases = [make_case(ident=new_id(), line=line, platforms=platforms) for line in range(2, 42)]
+    backends.store.accept(run, cases, now=NOON)
+    for event in settle([case.id for case in cases[::3]], ("beta",), run=run):
+        backends.store.apply(event)
+    many = {view.id: view for view in backends.store.cases(case.id for case in cases)}
+    assert list(many) == [case.id for case in cases]
+    few = [next(backends.store.cases([case.id])) for case in cases]
+    assert few == list(many.values())
+    assert 14 == sum(view.record("beta").state is State.NO_BINDING for view in few)
 
 
 def test_the_cases_of_a_run_come_in_the_order_of_the_file(backends: Backends) -> None:
@@ -224,10 +276,10 @@ def used(backends: Backends) -> int:
 
 def settle(cases: list[str], platforms: tuple[str, ...], *, run: str) -> Iterator[ResultEvent]:
     """One event for each platform that settles every case."""
-    jobs = tuple(JobResult(case=case, state=State.NO_BINDING) for case in cases)
+    alike = (Alike(state=State.NO_BINDING, cases=tuple(cases)),)
     for platform in platforms:
         data = AttemptData(
             batch=new_id(), run=run, platform=platform, attempt=1, started_at=NOON, ended_at=NOON, worker="w",
-            calls=1, latencies=(1,) + (0,) * len(LATENCY_BOUNDS_MS), jobs=jobs,
+            calls=1, latencies=(1,) + (0,) * len(LATENCY_BOUNDS_MS), alike=alike,
         )  # fmt: skip
         yield ResultEvent(id=new_id(), time=NOON, subject=platform, data=data)

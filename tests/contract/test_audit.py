@@ -16,7 +16,7 @@ from schemas.batch import Basis, Batch, Lane
 from schemas.errors import NotFound
 from schemas.ids import new_id
 from schemas.outcome import Fault, Reason
-from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
+from schemas.result import LATENCY_BOUNDS_MS, Alike, AttemptData, ResultEvent
 from schemas.state import State
 from tests.command import numbers, write_platform
 from tests.fixtures_valkey import NOON
@@ -59,7 +59,7 @@ def record(backends: Backends, batch: Batch, state: State, reason: Reason | None
     data = AttemptData(
         batch=batch.id, run=batch.run, platform=batch.platform, attempt=1, started_at=NOON, ended_at=NOON, worker="w",
         calls=1, latencies=(1,) + (0,) * len(LATENCY_BOUNDS_MS),
-        jobs=tuple(JobResult(case=job.case, state=state, reason=reason) for job in batch.jobs),
+        alike=(Alike(state=state, reason=reason, cases=tuple(backends.manifests.cases(batch))),),
     )  # fmt: skip
     backends.store.apply(ResultEvent(id=new_id(), time=NOON, subject=batch.platform, data=data))
 
@@ -76,8 +76,8 @@ def test_every_job_is_counted_in_the_hands_that_have_it(backends: Backends, cata
     """Accepted = final + with the platform + for review + dead + waiting + queued + in flight."""
     submit(backends, catalogue)
     assert {Hand.QUEUED: 2 * CASES} == look(backends)
-    one, two, *others = sorted(batches(backends), key=lambda batch: (-len(batch.jobs), batch.id))
-    assert (4, 4) == (len(one.jobs), len(two.jobs))
+    one, two, *others = sorted(batches(backends), key=lambda batch: (-batch.size, batch.id))
+    assert (4, 4) == (one.size, two.size)
     record(backends, one, State.NO_BINDING)
     record(backends, two, State.DEAD, Fault.TIMEOUT)
     accepted, review, begun, waiting = others
@@ -88,8 +88,8 @@ def test_every_job_is_counted_in_the_hands_that_have_it(backends: Backends, cata
     backends.custody.end(waiting.id)
     hands = look(backends)
     assert {
-        Hand.FINAL: len(one.jobs), Hand.DEAD: len(two.jobs), Hand.WITH_PLATFORM: len(accepted.jobs),
-        Hand.FOR_REVIEW: len(review.jobs), Hand.IN_FLIGHT: len(begun.jobs), Hand.WAITING: len(waiting.jobs),
+        Hand.FINAL: one.size, Hand.DEAD: two.size, Hand.WITH_PLATFORM: accepted.size,
+        Hand.FOR_REVIEW: review.size, Hand.IN_FLIGHT: begun.size, Hand.WAITING: waiting.size,
     } == hands  # fmt: skip
     assert 2 * CASES == sum(hands.values())
 
@@ -98,14 +98,15 @@ def test_a_job_in_nobody_s_hands_is_named_and_sent_again(backends: Backends, cat
     """The last net: whatever the reason, the store still knows what is owed."""
     run = submit(backends, catalogue)
     lost = batches(backends)[0]
+    cases = backends.manifests.cases(lost)
     backends.custody.end(lost.id)
     backends.redis.delete(backends.keys.queue(Lane.BULK))
     found = audit(backends, run=run, pause=lambda _: None)
-    assert sorted((job.case, lost.platform) for job in lost.jobs) == sorted(found.nobody)
+    assert sorted((case, lost.platform) for case in cases) == sorted(found.nobody)
     assert 1 == redrive(backends, catalogue, jobs=found.nobody)
     assert {Hand.QUEUED: 2 * CASES} == look(backends, run)
     assert 1 == backends.broker.depths()[backends.keys.queue(Lane.BULK)]
-    assert {job.case for job in lost.jobs} <= {job.case for batch in batches(backends) for job in batch.jobs}
+    assert set(cases) <= {case for batch in batches(backends) for case in backends.manifests.cases(batch)}
 
 
 def test_what_a_dead_producer_left_is_found_and_sent(
@@ -141,7 +142,7 @@ def test_a_job_that_passes_from_hand_to_hand_meanwhile_is_not_missed(backends: B
 
     found = audit(backends, pause=arrives)
     assert found.adds_up
-    assert len(passing.jobs) == found.total[Hand.WAITING]
+    assert passing.size == found.total[Hand.WAITING]
 
 
 def test_settled_jobs_are_not_sent_again(backends: Backends, catalogue: Catalogue) -> None:
@@ -149,7 +150,7 @@ def test_settled_jobs_are_not_sent_again(backends: Backends, catalogue: Catalogu
     submit(backends, catalogue)
     batch = batches(backends)[0]
     record(backends, batch, State.UNBOUND)
-    assert 0 == redrive(backends, catalogue, jobs=[(job.case, batch.platform) for job in batch.jobs])
+    assert 0 == redrive(backends, catalogue, jobs=[(case, batch.platform) for case in backends.manifests.cases(batch)])
 
 
 def test_two_runs_are_counted_apart_and_an_unknown_one_is_refused(backends: Backends, catalogue: Catalogue) -> None:

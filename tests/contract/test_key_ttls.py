@@ -37,6 +37,7 @@ def busy(backends: Backends) -> Backends:
     accepted = Case(
         id=case, number=NUMBER, token=backends.vault.token(NUMBER), line=2, cutoff_at=CUTOFF,
         basis=Basis.PLANNED_RELEASE, cycle="2026-11-01", reference=f"row of {NUMBER}", platforms=("alpha", "beta"),
+        settled=(("gamma", "alpha"),),
     )  # fmt: skip
     backends.store.accept(run, [accepted, replace(accepted, id=new_id(), line=3, reference="")], now=NOON)
     backends.store.mark_queued([case])

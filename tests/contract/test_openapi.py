@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -18,9 +18,10 @@ import yaml
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from backends.manifests import Item
 from platforms.catalogue import Catalogue
 from platforms.model import CANONICAL_OUTCOMES
-from schemas.batch import JOBS_MAX, Basis, Batch, Job
+from schemas.batch import JOBS_MAX, Basis, Job
 from schemas.ids import ID_PATTERN, derive, job_id
 from schemas.outcome import Outcome, Refusal
 from schemas.result import DETAIL_CHARS_MAX
@@ -90,12 +91,12 @@ def items(count: int) -> list[Json]:
 def calls(protocol: str) -> tuple[Call, ...]:
     """Return the dispatcher's calls for three jobs at the example platform."""
     now = datetime.now(UTC)
-    jobs = tuple(Job(case=item["case"], cutoff_at=CUTOFF, basis=Basis.PLANNED_RELEASE) for item in items(3))
-    batch = Batch(
-        id=derive("b"), run=derive("r"), platform="acme", deadline=now + timedelta(days=1), jobs=jobs, sealed="sealed"
-    )
+    told = [
+        Item.of(Job(case=item["case"], cutoff_at=CUTOFF, basis=Basis.PLANNED_RELEASE), item["number"], place=place)
+        for place, item in enumerate(items(3))
+    ]
     entry = Catalogue.load(ROOT / "examples" / "catalogue").get("acme").model_copy(update={"protocol": protocol})
-    return build_calls(entry, batch, [item["number"] for item in items(3)], credentials=(SECRET,), now=now)
+    return build_calls(entry, derive("b"), told, credentials=(SECRET,), now=now)
 
 
 class Platform:

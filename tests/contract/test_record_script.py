@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from backends.bootstrap import Backends
 from backends.connect import text
-from backends.store import Applied, Known, _detail
+from backends.record_arguments import detail_of
+from backends.store import Accepted, Applied, Known
 from schemas.batch import Basis
 from schemas.case import Case
 from schemas.ids import derive, job_id, new_id
 from schemas.outcome import REASON_CODES, Fault, Outcome, Reason, Refusal
 from schemas.record import JobRecord, merge
-from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
+from schemas.result import LATENCY_BOUNDS_MS, Alike, AttemptData, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State, verdict
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE, stored
 
@@ -57,6 +58,7 @@ class Step:
     at_s: int
     run: int
     calls: int
+    by_place: bool
     said: tuple[Said, ...]
 
 
@@ -68,6 +70,7 @@ class World:
     platforms: tuple[str, str] = field(default_factory=lambda: (f"a-{new_id()}", f"b-{new_id()}"))
     runs: tuple[str, str] = field(default_factory=lambda: (new_id(), new_id()))
     cases: tuple[str, ...] = field(default_factory=lambda: tuple(new_id() for _ in range(CASES + 1)))
+    at: dict[str, Accepted] = field(default_factory=dict)
     records: dict[tuple[str, str], JobRecord] = field(default_factory=dict)
     details: dict[tuple[str, str], bytes] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
@@ -78,10 +81,12 @@ class World:
 
     def accept(self) -> None:
         """Record the cases, in turn for one run and the other."""
-        for number, case in enumerate(self.cases[:CASES]):
-            run = self.runs[number % 2]
-            known = self.backends.store.accept(run, [make_case(case, line=number, platforms=self.platforms)], now=NOON)
-            assert [(Known.NEW, run)] == known
+        for run in self.runs:
+            mine = [case for case in self.cases[:CASES] if self.owner(case) == run]
+            cases = [make_case(case, line=line, platforms=self.platforms) for line, case in enumerate(mine)]
+            for case, accepted in zip(mine, self.backends.store.accept(run, cases, now=NOON), strict=True):
+                assert (Known.NEW, run) == (accepted.known, accepted.run)
+                self.at[case] = accepted
 
     def owner(self, case: str) -> str:
         """The run that a case belongs to."""
@@ -103,9 +108,33 @@ class World:
             http_statuses={"200": step.calls},
             latencies=(step.calls,) + (0,) * len(LATENCY_BOUNDS_MS),
             faults={"timeout": 1} if step.calls > 1 else {},
-            jobs=tuple(said.result(self.cases[said.case]) for said in step.said),
+            **self._told(step),
         )
         return ResultEvent(id=derive(self.cases[0], repr(step)), time=started, subject=platform, data=data)
+
+    def _told(self, step: Step) -> dict[str, Any]:
+        """The results: some by their places in the first run's manifest, the others by the names of their cases."""
+        known = self.at.get(self.cases[0])
+        manifest = known.manifest if known else None
+        by_place, by_name = [], []
+        for said in step.said:
+            case = self.cases[said.case]
+            known = self.at.get(case)
+            if step.by_place and known and known.manifest == manifest and not said.reference:
+                by_place.append(Alike(state=said.state, reason=said.reason, spans=((known.place, known.place + 1),)))
+            else:
+                by_name.append(said.result(case))
+        return {"manifest": manifest, "alike": tuple(by_place), "jobs": tuple(by_name)}
+
+    def results(self, event: ResultEvent) -> list[JobResult]:
+        """Every job of an event, in the order in which the script takes them."""
+        names = {known.place: case for case, known in self.at.items() if known.manifest == event.data.manifest}
+        return [
+            JobResult(case=names[place], state=alike.state, reason=alike.reason)
+            for alike in event.data.alike
+            for start, end in alike.spans or ()
+            for place in range(start, end)
+        ] + list(event.data.jobs)
 
     def hear(self, event: ResultEvent) -> Applied:
         """Fold the model over one event. Returns what the script must answer."""
@@ -113,7 +142,7 @@ class World:
             return Applied(duplicate=True)
         self.seen.add(event.id)
         answer: Counter[str] = Counter()
-        for job in event.data.jobs:
+        for job in self.results(event):
             answer[self._hear_job(job, event)] += 1
             answer["disputed"] += self._contradicted
         data = event.data
@@ -145,7 +174,7 @@ class World:
         ):
             self._contradicted = True
             self.disputes.append(dispute(known, job, event))
-        detail = _detail(job, event) or b""
+        detail = detail_of(job, event, reference=job.reference) or b""
         assert isinstance(detail, bytes)
         if change.place > known.place:
             self.details[key] = detail
@@ -188,8 +217,7 @@ class World:
         found: dict[str, Any] = {"dead": self.dead, "disputes": self.disputes, "orphans": self.orphans}
         for case in self.cases[:CASES]:
             at = {platform: (case, platform) for platform in self.platforms}
-            roll_up = struct.pack(">HH", *self.rolled_up(case)) + self.owner(case).encode()
-            found[f"jobs {case}"] = {"#": roll_up} | {
+            found[f"jobs {case}"] = {"#": struct.pack(">HH", *self.rolled_up(case))} | {
                 platform: self.records[key].pack() for platform, key in at.items() if key in self.records
             }
             found[f"details {case}"] = {p: self.details[key] for p, key in at.items() if self.details.get(key)}
@@ -207,7 +235,7 @@ class World:
             entries = [orjson.loads(entry) for entry in redis.lrange(key, 0, -1)]
             found[name] = [entry for entry in entries if entry["case"] in mine]
         for case in self.cases[:CASES]:
-            found[f"jobs {case}"] = by_text(redis.hgetall(keys.jobs(case)))
+            found[f"jobs {case}"] = self._stored_jobs(redis.hgetall(keys.jobs(self.at[case].manifest)), case)
             found[f"details {case}"] = by_text(redis.hgetall(keys.details(case)))
         for run in self.runs:
             values = self.backends.runs.counters(run).values
@@ -215,6 +243,18 @@ class World:
         for platform, counters in self.backends.runs.platform_counters(self.platforms).items():
             found[f"platform {platform}"] = {name: count for name, count in counters.values.items() if count}
         return found
+
+    def _stored_jobs(self, stored: dict[bytes, bytes], case: str) -> dict[str, bytes]:
+        """The case's roll and its records, as they stand at its place of each column."""
+        place, widths = self.at[case].place, {"#": 4, "$": 26}
+        assert self.owner(case) == stored[b"@"][:26].decode()
+        cut = {
+            name: value[place * widths.get(name, 12) : (place + 1) * widths.get(name, 12)]
+            for name, value in by_text(stored).items()
+            if name != "@"
+        }
+        assert case == cut.pop("$").decode()
+        return {name: value for name, value in cut.items() if value != bytes(12)}
 
 
 def by_text(found: dict[bytes, bytes]) -> dict[str, bytes]:
@@ -298,6 +338,7 @@ def steps(draw: st.DrawFn, finals: dict[tuple[int, str], list[tuple[State, Reaso
         at_s=draw(st.integers(0, 1000)),
         run=draw(st.integers(0, 1)),
         calls=draw(st.integers(1, 2)),
+        by_place=draw(st.booleans()),
         said=tuple(said),
     )
 
@@ -361,7 +402,8 @@ def nameless(world: World) -> list[str]:
 def only(case: int, state: State, reason: Reason | None = None, *, at_s: int = 0, attempt: int = 1) -> Step:
     """An event about one job."""
     said = (Said(case=case, state=state, reason=reason),)
-    return Step(platform="alpha", attempt=attempt, generation=0, execution=0, at_s=at_s, run=0, calls=1, said=said)
+    return Step(platform="alpha", attempt=attempt, generation=0, execution=0, at_s=at_s, run=0, calls=1, by_place=False,
+                said=said)  # fmt: skip
 
 
 def test_a_final_answer_stays_and_its_contradiction_is_kept(backends: Backends) -> None:
@@ -412,7 +454,7 @@ def test_a_case_is_clean_only_when_every_job_is(backends: Backends, state: State
     backends.store.apply(world.event(only(0, state, reason)))
     assert {} == backends.runs.counters(run).family("verdict")
     other = Step(
-        platform="beta", attempt=1, generation=0, execution=0, at_s=0, run=0, calls=1,
+        platform="beta", attempt=1, generation=0, execution=0, at_s=0, run=0, calls=1, by_place=True,
         said=(Said(case=0, state=State.UNBOUND),),
     )  # fmt: skip
     backends.store.apply(world.event(other))

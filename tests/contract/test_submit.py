@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
@@ -14,6 +15,7 @@ from producers.submit import Intake, Submitter
 from schemas.batch import Basis, Batch
 from schemas.errors import BackendUnavailable
 from schemas.ids import new_id
+from tests.command import write_platform
 
 PLATFORMS = ("alipay", "wechat", "icbc")
 ROW = Row(
@@ -61,7 +63,9 @@ def test_another_file_completes_what_a_dead_run_accepted(backends: Backends, mon
     assert (0, 1, {first}) == (intake.accepted, intake.duplicate, intake.other_runs)
     sent = queued(backends)
     assert {*PLATFORMS[:2]} == {batch.platform for batch in sent}
-    assert {(first, ROW.cutoff_at)} == {(batch.run, batch.jobs[0].cutoff_at) for batch in sent}
+    assert {(first, ROW.cutoff_at)} == {
+        (batch.run, item.job.cutoff_at) for batch in sent for item in backends.manifests.open(batch)
+    }
 
 
 def test_a_case_whose_platforms_are_not_here_waits_for_its_own_file(
@@ -92,3 +96,17 @@ def test_no_number_stands_in_the_queue(backends: Backends) -> None:
     messages = str(backends.redis.lrange(backends.keys.queue("bulk"), 0, -1))
     assert "13800001234" not in messages
     assert [] == [batch for batch in queued(backends) if "13800001234" in batch.model_dump_json()]
+
+
+def test_platforms_that_share_an_account_system_are_asked_once(backends: Backends, tmp_path: Path) -> None:
+    """Where the catalogue says so (requirement 25), and only where the one that answers for both is asked."""
+    write_platform(tmp_path, "pass", account_domain="pass")
+    write_platform(tmp_path, "shop", account_domain="pass", settled_by="pass")
+    catalogue = Catalogue.load(tmp_path)
+    submitter = Submitter(backends, catalogue, operator="op")
+    rows = [replace(ROW, platforms=None), replace(ROW, line=3, number="+8613800001235", platforms=("shop",))]
+    submitter.submit(rows, run=new_id(), on_rejected=lambda _: None)
+    assert {"pass": 1, "shop": 1} == {batch.platform: batch.size for batch in queued(backends)}
+    both, alone = (backends.store.case(*backends.store.find_by_number(row.number)) for row in rows)
+    assert (("pass",), {"shop": "pass"}) == (both.platforms, both.settled)
+    assert (("shop",), {}) == (alone.platforms, alone.settled)

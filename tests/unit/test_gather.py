@@ -5,7 +5,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import Redis
 
+from backends.keys import Keys
+from backends.manifests import Manifests
 from backends.vault import Vault, new_key_file
 from backends.waiting import Waiter, Why
 from platforms.catalogue import Catalogue
@@ -32,6 +35,11 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
         write_platform(folder, key, limits={"items_per_call": ITEMS})
     write_platform(folder, "one", protocol="json")
     return Catalogue.load(folder)
+
+
+def manifests_of(vault: Vault) -> Manifests:
+    """These batches carry their jobs, so nothing is read."""
+    return Manifests(Redis(), Keys(), vault)
 
 
 def waiter(vault: Vault, name: str, *, platform: str = "many", jobs: int = 1, why: Why = Why.RETRY, attempt: int = 2,
@@ -68,7 +76,7 @@ def opened(vault: Vault, batch: Batch) -> dict[str, str]:
 def test_small_retries_fill_one_batch(vault: Vault, catalogue: Catalogue) -> None:
     """500 calls of one item each would eat a whole hour of a platform's rate."""
     small = [waiter(vault, f"w{index}", jobs=2) for index in range(4)]
-    (batch,) = gather(small, catalogue, vault)
+    (batch,) = gather(small, catalogue, manifests_of(vault))
     assert ITEMS == len(batch.jobs)
     assert {case: number_of(case) for case in opened(vault, batch)} == opened(vault, batch)
     assert min(w.batch.deadline for w in small) == batch.deadline
@@ -76,14 +84,14 @@ def test_small_retries_fill_one_batch(vault: Vault, catalogue: Catalogue) -> Non
 
 def test_a_batch_is_never_larger_than_its_platform_takes(vault: Vault, catalogue: Catalogue) -> None:
     """The platform would refuse it whole."""
-    batches = list(gather([waiter(vault, f"w{index}", jobs=3) for index in range(5)], catalogue, vault))
+    batches = list(gather([waiter(vault, f"w{index}", jobs=3) for index in range(5)], catalogue, manifests_of(vault)))
     assert [6, 6, 3] == [len(batch.jobs) for batch in batches]
 
 
 def test_halves_of_a_split_batch_stay_apart(vault: Vault, catalogue: Catalogue) -> None:
     """Put together again they would be rejected again, for ever."""
     halves = [waiter(vault, f"w{index}", jobs=2, why=Why.SPLIT) for index in range(2)]
-    assert [half.batch for half in halves] == list(gather(halves, catalogue, vault))
+    assert [half.batch for half in halves] == list(gather(halves, catalogue, manifests_of(vault)))
 
 
 @pytest.mark.parametrize(
@@ -100,13 +108,15 @@ def test_halves_of_a_split_batch_stay_apart(vault: Vault, catalogue: Catalogue) 
 def test_only_what_is_alike_travels_together(vault: Vault, catalogue: Catalogue, other: dict[str, object]) -> None:
     """A person's job must not wait for bulk work, nor a third attempt pass for a second."""
     pair = [waiter(vault, "x"), waiter(vault, "y", **other)]  # type: ignore[arg-type]
-    assert {w.batch.id for w in pair} == {batch.id for batch in gather(pair, catalogue, vault)}
+    assert {w.batch.id for w in pair} == {batch.id for batch in gather(pair, catalogue, manifests_of(vault))}
 
 
 def test_the_same_batches_make_the_same_batch(vault: Vault, catalogue: Catalogue) -> None:
     """A scheduler that died after publishing must not make new work of old."""
     pair = [waiter(vault, "x"), waiter(vault, "y")]
-    assert [b.id for b in gather(pair, catalogue, vault)] == [b.id for b in gather(pair, catalogue, vault)]
+    assert [b.id for b in gather(pair, catalogue, manifests_of(vault))] == [
+        b.id for b in gather(pair, catalogue, manifests_of(vault))
+    ]
 
 
 @given(
@@ -118,7 +128,7 @@ def test_no_job_is_lost_and_none_is_doubled(
     """Whatever waits, as much goes out as came in (rule 1)."""
     waiters = [waiter(vault, f"w{i}", jobs=n, why=why) for i, (n, why) in enumerate(zip(sizes, whys, strict=False))]
     came = sorted(job.case for w in waiters for job in w.batch.jobs)
-    out = list(gather(waiters, catalogue, vault))
+    out = list(gather(waiters, catalogue, manifests_of(vault)))
     assert came == sorted(job.case for batch in out for job in batch.jobs)
     for batch in out:
         assert {case: number_of(case) for case in opened(vault, batch)} == opened(vault, batch)

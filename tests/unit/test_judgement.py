@@ -1,14 +1,16 @@
 """What the calls of one attempt come to: job faults against platform faults, and what the gate is told."""
 
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
 import orjson
 import pytest
 
+from backends.manifests import Item
 from platforms.model import Platform
-from schemas.batch import Basis, Batch, Job
-from schemas.ids import derive
+from schemas.batch import Basis, Batch, Job, ManifestPart
+from schemas.ids import derive, job_id
 from schemas.outcome import Fault
 from schemas.state import State
 from tests.fixtures_valkey import NOON
@@ -37,7 +39,8 @@ def judged(
         ),
         sealed="x",
     )
-    return Judgement(entry, batch, probe, Random(1))
+    items = [Item.of(job, "+8613800138000", place=place) for place, job in enumerate(batch.jobs)]
+    return Judgement(entry, batch, items, probe, Random(1))
 
 
 def answer(
@@ -45,7 +48,7 @@ def answer(
     fault: Fault | None = None, latency_s: float = 0.1, sent: bool = True, headers: dict[str, str] | None = None,
 ) -> Answer:  # fmt: skip
     """An answer to the call that carried some of the jobs."""
-    keys = tuple(judgement.batch.key_of(job) for job in judgement.batch.jobs[jobs])
+    keys = tuple(job_id(job.case, judgement.platform.key) for job in judgement.batch.jobs[jobs])
     call = Call(url="https://x.example", headers={}, body=b"", timeout_s=10, keys=keys)
     return Answer(
         call=call,
@@ -70,8 +73,8 @@ def test_a_wrong_connection_suspends_the_platform_and_spends_no_attempt(
     """The jobs have done nothing wrong: they wait with the attempts they had."""
     judgement = judged(MANY, attempt=3)
     judgement.add(answer(judgement, status=status, fault=fault), now=NOON)
-    assert [] == judgement.results
-    assert {State.WAITING} == {result.state for result in judgement.unspent}
+    assert not judgement.results
+    assert {State.WAITING: 3} == judgement.unspent.states()
     assert {job.case for job in judgement.batch.jobs} == judgement.again["platform"]
     assert judgement.report().suspend in {Fault.UNAUTHORIZED, Fault.ENDPOINT_GONE, Fault.REDIRECT, Fault.TLS, Fault.DNS}
     (event,) = judgement.events(started_at=NOON, ended_at=NOON, worker="w")
@@ -82,7 +85,7 @@ def test_a_bad_moment_spends_an_attempt_and_counts_against_the_platform() -> Non
     """It is retried by the schedule; the breaker hears of it."""
     judgement = judged(MANY)
     judgement.add(answer(judgement, status=503), now=NOON)
-    assert ({State.WAITING}, 3) == ({result.state for result in judgement.results}, len(judgement.again["retry"]))
+    assert ({State.WAITING: 3}, 3) == (judgement.results.states(), len(judgement.again["retry"]))
     assert (1, 1, 0) == (judgement.report().calls, judgement.report().failed, judgement.report().throttled)
     (event,) = judgement.events(started_at=NOON, ended_at=NOON, worker="w")
     assert (1, {"503": 1}) == (event.data.attempt, event.data.http_statuses)
@@ -93,7 +96,7 @@ def test_a_failed_probe_spends_no_attempt() -> None:
     """A platform that is away for hours would else use up the attempts of those that were chosen to ask."""
     judgement = judged(MANY, probe=True, attempt=12)
     judgement.add(answer(judgement, fault=Fault.TIMEOUT, status=None), now=NOON)
-    assert ([], 3) == (judgement.results, len(judgement.unspent))
+    assert ({}, {State.WAITING: 3}) == (judgement.results.states(), judgement.unspent.states())
     assert 1 == judgement.report().failed
 
 
@@ -110,19 +113,21 @@ def test_a_rejected_batch_is_split_and_a_single_job_is_buried(status: int) -> No
     """The other items are innocent; the platform is well."""
     judgement = judged(MANY)
     judgement.add(answer(judgement, status=status), now=NOON)
-    assert ([], 3) == (judgement.results, len(judgement.again["split"]))
+    assert ({}, 3) == (judgement.results.states(), len(judgement.again["split"]))
     assert (0, None) == (judgement.report().failed, judgement.report().suspend)
     alone = judged(MANY, jobs=1)
     alone.add(answer(alone, status=status), now=NOON)
-    assert [(State.DEAD, Fault.REJECTED_REQUEST, status)] == [(r.state, r.reason, r.http_status) for r in alone.results]
+    assert [(State.DEAD, Fault.REJECTED_REQUEST, status)] == [
+        (r.state, r.reason, r.http_status) for r in alone.results.jobs()
+    ]
 
 
 def test_items_left_out_are_the_jobs_trouble_and_not_the_platforms() -> None:
     """It has answered for the others."""
     judgement = judged(MANY)
-    key = judgement.batch.key_of(judgement.batch.jobs[0])
+    key = job_id(judgement.batch.jobs[0].case, judgement.platform.key)
     judgement.add(answer(judgement, body={"results": [{"id": key, "code": "NO_BINDING"}]}), now=NOON)
-    assert [State.NO_BINDING, State.WAITING, State.WAITING] == [result.state for result in judgement.results]
+    assert {State.NO_BINDING: 1, State.WAITING: 2} == judgement.results.states()
     assert 0 == judgement.report().failed
 
 
@@ -147,7 +152,7 @@ def test_a_replay_has_all_its_attempts_again() -> None:
     assert 3 == len(replayed.again["retry"])
     last = judged(MANY, attempt=12)
     last.add(answer(last, status=503), now=NOON)
-    assert {State.DEAD} == {result.state for result in last.results}
+    assert {State.DEAD: 3} == last.results.states()
 
 
 def test_the_gate_hears_how_slow_the_platform_is() -> None:
@@ -159,3 +164,20 @@ def test_the_gate_hears_how_slow_the_platform_is() -> None:
         )
     assert 3.0 == pytest.approx(judgement.report().latency_s)
     assert ONE.limits.timeout_s / 2 == judgement.report().slow_s
+
+
+def test_jobs_of_a_manifest_are_told_by_their_places() -> None:
+    """An event of hundreds of jobs is as short as one of a few; what is said of one alone is said by its name."""
+    whole = judged(MANY, jobs=5)
+    part = ManifestPart(id=derive("manifest"), spans=((2, 4), (7, 10)))
+    batch = whole.batch.model_copy(update={"jobs": (), "sealed": "", "manifest": part})
+    items = [replace(item, place=place) for item, place in zip(whole.items, (2, 3, 7, 8, 9), strict=True)]
+    judgement = Judgement(MANY, batch, items, False, Random(1))
+    codes = ("NO_BINDING", "UNBOUND", "NO_BINDING", "NO_BINDING", "NO_BINDING")
+    keys = [job_id(item.job.case, MANY.key) for item in items]
+    results = [{"id": key, "code": code} for key, code in zip(keys, codes, strict=True)]
+    judgement.add(answer(whole, body={"results": results}), now=NOON)
+    (event,) = judgement.events(started_at=NOON, ended_at=NOON, worker="w")
+    assert part.id == event.data.manifest
+    assert [(State.NO_BINDING, (), ((2, 3), (7, 10)))] == [(a.state, a.cases, a.spans) for a in event.data.alike]
+    assert [(items[1].job.case, State.UNBOUND)] == [(job.case, job.state) for job in event.data.jobs]
