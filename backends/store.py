@@ -66,6 +66,15 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Cases of one manifest, by their places in its columns."""
+
+    manifest: str
+    platforms: frozenset[str]
+    cases: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseView:
     """A case as the store keeps it; the number stays sealed."""
 
@@ -235,6 +244,24 @@ class StatusStore:
         patiently(lambda: self._client.rpush(self._keys.poison, entry))
 
     # -- look-ups --------------------------------------------------------------------------------------------------
+
+    def whereabouts(self, cases: Iterable[str]) -> list[Whereabouts]:
+        """Return where the jobs of those cases are that exist, for reading them a platform at a time."""
+        found: dict[str, Whereabouts] = {}
+        rest = iter(cases)
+        while page := list(islice(rest, _PAGE)):
+            pipe = self._client.pipeline(transaction=False)
+            for case in page:
+                pipe.hmget(self._keys.case(case), "manifest", "place")
+            for case, (manifest, place) in zip(page, pipe.execute(), strict=True):
+                if manifest is not None:
+                    name = text(manifest)
+                    if name not in found:
+                        about: Any = self._client.hget(self._keys.jobs(name), "@")
+                        platforms, _ = self._wanted_of(text(about[ID_CHARS:]))
+                        found[name] = Whereabouts(manifest=name, platforms=frozenset(platforms), cases={})
+                    found[name].cases[int(place)] = case
+        return list(found.values())
 
     def column(self, manifest: str, platform: str) -> bytes:
         """Return the records of a manifest's cases at one platform, for `JobRecord.at`; empty if nobody tried any."""

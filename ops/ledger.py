@@ -1,11 +1,13 @@
 """The proof of a sandbox run: every recorded outcome against what the platforms themselves recorded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import orjson
 import requests
 
+from backends.bootstrap import Backends
+from platforms.catalogue import Catalogue
 from schemas.errors import BackendUnavailable
 from schemas.ids import job_id
 from schemas.record import JobRecord
@@ -24,14 +26,32 @@ class Entry:
     effects: int
 
 
-def fetch(base_url: str) -> dict[str, Entry]:
-    """Return the simulator's ledger by job id. Raises BackendUnavailable."""
+def compare(backends: Backends, catalogue: Catalogue, cases: Iterable[str], *, base_url: str) -> LedgerCheck:
+    """Hold every job of these cases against the simulator's ledger, one platform after the other.
+
+    So memory holds the cases and one platform's page of the ledger, however many platforms there are. Raises
+    BackendUnavailable.
+    """
+    parts = backends.store.whereabouts(cases)
+    comparison = _Comparison()
+    with requests.Session() as session:
+        session.trust_env = False
+        for platform in catalogue:
+            comparison.open(_fetch(session, base_url, platform.key))
+            for part in parts:
+                if platform.key in part.platforms:
+                    column = backends.store.column(part.manifest, platform.key)
+                    for place, case in part.cases.items():
+                        comparison.add(case, platform.key, JobRecord.at(column, place) or JobRecord())
+            comparison.close()
+    return comparison.result()
+
+
+def _fetch(session: requests.Session, base_url: str, platform: str) -> dict[str, Entry]:
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.get(f"{base_url}/_ledger", stream=True, timeout=_TIMEOUT_S)
-            answer.raise_for_status()
-            return dict(_entries(answer.iter_lines(chunk_size=1 << 20)))
+        answer = session.get(f"{base_url}/_ledger", params={"platform": platform}, stream=True, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
+        return dict(_entries(answer.iter_lines(chunk_size=1 << 20)))
     except requests.RequestException as error:
         kind = type(error).__name__
         raise BackendUnavailable(f"the simulator's ledger cannot be read at {base_url} ({kind})") from None
@@ -44,14 +64,25 @@ def _entries(lines: Iterator[bytes]) -> Iterator[tuple[str, Entry]]:
             yield entry["id"], Entry(outcome=entry["outcome"], effects=entry["effects"])
 
 
-class LedgerComparison:
-    """Takes every job of a run once, then says whether both sides agree."""
+class _Comparison:
+    """Takes every job once, platform by platform, then says whether both sides agree."""
 
-    def __init__(self, ledger: dict[str, Entry]) -> None:
-        self._ledger = ledger
-        self._unseen = set(ledger)
-        self._compared = self._without_outcome = self._disagreements = self._second_effects = 0
+    def __init__(self) -> None:
+        self._ledger: dict[str, Entry] = {}
+        self._unseen: set[str] = set()
+        self._compared = self._without_outcome = self._disagreements = self._second_effects = self._unknown = 0
         self._examples: list[str] = []
+
+    def open(self, ledger: dict[str, Entry]) -> None:
+        """Turn to the page of another platform."""
+        self._ledger, self._unseen = ledger, set(ledger)
+
+    def close(self) -> None:
+        """Count what the page holds beside the jobs: an effect on a job that nobody knows here disagrees too."""
+        for ident in self._unseen:
+            if self._ledger[ident].effects:
+                self._unknown += 1
+                self._note(f"{ident}: an effect that no job of this run asked for")
 
     def add(self, case: str, platform: str, record: JobRecord) -> None:
         """Compare one job."""
@@ -88,16 +119,13 @@ class LedgerComparison:
             self._examples.append(example)
 
     def result(self) -> LedgerCheck:
-        """Return the comparison; an effect on a job that nobody knows here is a disagreement too."""
-        unknown = [ident for ident in self._unseen if self._ledger[ident].effects]
-        for ident in unknown[:_EXAMPLES_MAX]:
-            self._note(f"{ident}: an effect that no job of this run asked for")
+        """Return the comparison."""
         return LedgerCheck(
-            agrees=not (self._disagreements or self._second_effects or unknown),
+            agrees=not (self._disagreements or self._second_effects or self._unknown),
             compared=self._compared,
             without_outcome=self._without_outcome,
             disagreements=self._disagreements,
             second_effects=self._second_effects,
-            unknown_effects=len(unknown),
+            unknown_effects=self._unknown,
             examples=tuple(self._examples),
         )

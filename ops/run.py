@@ -20,7 +20,7 @@ from backends.log import configure_logging
 from backends.runs import Counters
 from backends.settings import Settings
 from ops.inspector import Inspector, JobCounter
-from ops.ledger import LedgerComparison, fetch
+from ops.ledger import compare
 from ops.progress import Progress, RejectedRow, Sample
 from ops.report import ResultsCsv, write_rejected, write_report
 from ops.run_folder import RunFolder, RunOptions
@@ -159,7 +159,9 @@ class Run:
         supervisor.events.append("stopping")
         open_jobs = inspector.open_jobs([folder.run, *self._intake.other_runs])
         supervisor.stop_work()
-        end = self._report(inspector, last, folder=folder, world=world, open_jobs=open_jobs)
+        cases = backends.runs.cases(folder.run)
+        ledger = compare(backends, catalogue, cases, base_url=world) if world else None
+        end = self._report(inspector, last, folder=folder, ledger=ledger, open_jobs=open_jobs)
         if not open_jobs:
             folder.finish()
         return end
@@ -240,24 +242,23 @@ class Run:
 
     # -- reporting -------------------------------------------------------------------------------------------------
 
-    def _report(self, inspector: Inspector, last: Progress, *, folder: RunFolder, world: str, open_jobs: int) -> RunEnd:
+    def _report(
+        self, inspector: Inspector, last: Progress, *, folder: RunFolder, ledger: LedgerCheck | None, open_jobs: int
+    ) -> RunEnd:
         target = self._options.report or folder.path / "report"
         target.mkdir(parents=True, exist_ok=True)
-        comparison = LedgerComparison(fetch(world)) if world else None
         jobs, verdicts = JobCounter(), dict.fromkeys(last.verdicts, 0)
         with ResultsCsv(target / "results.csv") as results:
             for case in inspector.run_cases(folder.run):
                 records = [(platform, case.record(platform)) for platform in case.platforms]
-                results.write_case(reference=case.reference, number=case.mask, case=case.id, jobs=records)
+                settled = [(platform, case.record(platform)) for platform in case.settled]
+                results.write_case(reference=case.reference, number=case.mask, case=case.id, jobs=[*records, *settled])
                 verdicts[case.verdict] = verdicts.get(case.verdict, 0) + 1
-                for platform, record in records:
+                for _, record in records:
                     jobs.add(record)
-                    if comparison:
-                        comparison.add(case.id, platform, record)
             findings = results.findings
         rejected = [RejectedRow(r.line, r.field, r.problem, r.value) for r in self._rejected]
         write_rejected(target / "rejected.csv", rejected)
-        ledger = comparison.result() if comparison else None
         summary = self._summary(last, jobs.counts, verdicts=verdicts, target=target, run=folder.run, ledger=ledger)
         write_report(
             target,
@@ -267,8 +268,8 @@ class Run:
             rejected=rejected,
             started_at=self._started_at,
             finished_at=datetime.now(UTC),
-            command=f"renewal run {Path(self._options.file).name}" + (" --sandbox" if world else ""),
-            sandbox=bool(world),
+            command=f"renewal run {Path(self._options.file).name}" + (" --sandbox" if ledger else ""),
+            sandbox=ledger is not None,
             findings=findings,
         )
         return RunEnd(summary=summary, rejected=self._intake.rejected, open_jobs=open_jobs, dead=last.dead)

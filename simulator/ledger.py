@@ -1,9 +1,10 @@
 """The ledger of effects: what every platform has really done and said, by idempotency key.
 
-In memory one small integer a job; on disk one JSON line a flush, appended, so that a restarted simulator goes on
-where it was. No number is in either: a pair of number and platform is a keyed digest.
+In memory four bytes a job, at the place of its case; on disk one JSON line a flush, appended, so that a restarted
+simulator goes on where it was. No number is in either: a pair of number and platform is a keyed digest.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
@@ -17,8 +18,9 @@ from schemas.outcome import Outcome, Refusal
 from simulator.world import Answer
 
 FORMAT: Final = 1
-# An entry is the answer's place, then one bit for the effect, then seven bits that count answers.
-_PLACE_SHIFT: Final = 8
+# An entry is the answer's place, one bit that is always set, one for the effect, and seven bits that count answers.
+_PLACE_SHIFT: Final = 9
+_KNOWN: Final = 0x100
 _EFFECT: Final = 0x80
 ANSWERS_COUNTED_MAX: Final = 0x7F
 _FILE_MODE: Final = 0o600
@@ -35,18 +37,20 @@ class Book:
         self._answers: list[Answer] = []
         self._words: list[tuple[str, str | None, str | None]] = []
         self._places: dict[Answer, int] = {}
-        self._entries: dict[str, int] = {}
+        self._entries = array("I")  # by the place of the case in the ledger; 0 where the job is not known here
+        self._known = 0
         self._ledger = ledger
         for answer in answers:
             self._learn(answer)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._known
 
     def place_of(self, case: str) -> int | None:
         """Return the place of the answer that this case's job was decided to get, None where it is new."""
-        entry = self._entries.get(case)
-        return None if entry is None else entry >> _PLACE_SHIFT
+        at = self._ledger.cases.get(case)
+        entry = self._entries[at] if at is not None and at < len(self._entries) else 0
+        return entry >> _PLACE_SHIFT if entry else None
 
     def write(self, case: str, place: int, *, told: bool, effect_on: int | None = None) -> None:
         """Note that a job was served: whether the answer was sent, and on which pair it had its effect."""
@@ -69,19 +73,26 @@ class Book:
         return self._places.setdefault(answer, len(self._answers) - 1)
 
     def _count(self, case: str, place: int, *, told: bool, effect: bool) -> None:
-        entry = self._entries.get(case)
-        if entry is None:
-            entry = place << _PLACE_SHIFT
+        cases, entries = self._ledger.cases, self._entries
+        at = cases.setdefault(case, len(cases))
+        if at >= len(entries):
+            entries.frombytes(bytes((len(cases) - len(entries)) * entries.itemsize))
+        entry = entries[at]
+        if not entry:
+            self._known += 1
+            entry = place << _PLACE_SHIFT | _KNOWN
         if effect:
             entry |= _EFFECT
             self.effects += 1
         if told and entry & ANSWERS_COUNTED_MAX < ANSWERS_COUNTED_MAX:
             entry += 1
-        self._entries[case] = entry
+        entries[at] = entry
 
     def rows(self) -> Iterator[dict[str, object]]:
         """Yield what `GET /_ledger` shows of each job, as it was when the first row was asked for."""
-        for case, entry in list(self._entries.items()):
+        for case, entry in zip(list(self._ledger.cases), self._entries[:], strict=False):
+            if not entry:
+                continue
             answer = self._answers[entry >> _PLACE_SHIFT]
             yield {
                 "id": job_id(case, self.platform),
@@ -97,14 +108,15 @@ class Book:
 class Ledger:
     """All books.
 
-    `unbound` holds the pairs that were unbound. `repeat_pairs` counts requests for such a pair under another
-    idempotency key: each is a fault of the dispatcher, or a number in two cycles.
+    `cases` gives each case its place in every book. `unbound` holds the pairs that were unbound. `repeat_pairs` counts
+    requests for such a pair under another key: each is a fault of the dispatcher, or a number in two cycles.
 
     Raises ConfigurationError for a file of another seed, or one that is no ledger.
     """
 
     def __init__(self, answers: Mapping[str, Sequence[Answer]], *, seed: int, path: Path | None = None) -> None:
         self.unbound: set[int] = set()
+        self.cases: dict[str, int] = {}
         self.repeat_pairs = 0
         self.books = {platform: Book(platform, known, ledger=self) for platform, known in answers.items()}
         self._fresh: list[_Entry] = []

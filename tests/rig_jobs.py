@@ -14,7 +14,7 @@ from backends.bootstrap import Backends
 from backends.gates import Gates
 from backends.store import CaseView
 from ops.inspector import Inspector
-from ops.ledger import LedgerComparison, fetch
+from ops.ledger import compare
 from platforms.catalogue import Catalogue
 from schemas.errors import RenewalError
 from schemas.record import JobRecord
@@ -116,10 +116,8 @@ class Jobs:
 
     def comparison(self) -> LedgerCheck:
         """Compare every record with what the platforms wrote down."""
-        comparison = LedgerComparison(fetch(self._world_url))
-        for case, platform, record in self.records():
-            comparison.add(case, platform, record)
-        return comparison.result()
+        cases = (case.id for case in self.cases())
+        return compare(self._backends, self._catalogue, cases, base_url=self._world_url)
 
     def assert_told_truly(self, *, compared: int | None = None) -> LedgerCheck:
         """Every recorded outcome is the platform's, no effect came twice, none came unasked."""
