@@ -19,7 +19,6 @@ from redis.retry import Retry
 from schemas.errors import BackendUnavailable, ConfigurationError
 
 T = TypeVar("T")
-LISTPACK_ENTRIES_MIN = 512
 _CONNECTIONS_MAX = 256
 _TIMEOUT_S = 15
 _TRIES = 6
@@ -60,21 +59,7 @@ def connect(url: str) -> Redis:
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if version < _OLDEST:
         raise ConfigurationError(f"Redis {info['redis_version']} at {shown(url)}: 7.0 or newer is needed")
-    _set_listpack(client, url)
     return client
-
-
-def _set_listpack(client: Redis, url: str) -> None:
-    """Hold the status store to its size: one case's jobs must stay one listpack (design: 32 bytes a job)."""
-    name = "hash-max-listpack-entries"
-    try:
-        found = int(client.config_get(name).get(name) or LISTPACK_ENTRIES_MIN)
-        if found < LISTPACK_ENTRIES_MIN:
-            client.config_set(name, LISTPACK_ENTRIES_MIN)
-    except RedisError:
-        raise ConfigurationError(
-            f"Redis at {shown(url)}: set {name} to {LISTPACK_ENTRIES_MIN} or more; it could not be set from here"
-        ) from None
 
 
 def text(answer: Any) -> str:

@@ -34,7 +34,6 @@ _OPTIONS = {
     "appendfsync": "everysec",
     "save": "",
     "maxmemory-policy": "noeviction",
-    "hash-max-listpack-entries": "512",
     "loglevel": "warning",
 }
 

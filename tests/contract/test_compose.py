@@ -74,9 +74,8 @@ def test_our_containers_can_write_nothing_but_scratch(name: str) -> None:
 
 
 def test_redis_is_set_up_as_the_ledger_it_is() -> None:
-    """Evicting a key or losing the file would lose jobs; large hashes cost twice the memory."""
+    """Evicting a key or losing the file would lose jobs."""
     words = SERVICES["redis"]["command"]
     given = {word.removeprefix("--"): value for word, value in zip(words[1::2], words[2::2], strict=True)}
     assert "yes" == given["appendonly"]
     assert "noeviction" == given["maxmemory-policy"]
-    assert "512" == given["hash-max-listpack-entries"]
