@@ -1,6 +1,7 @@
 """What was kept because nothing else could be done with it: whole, with the reason, until a person drops it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -8,6 +9,7 @@ import orjson
 from redis import Redis
 from redis.exceptions import WatchError
 
+from backends.connect import patiently
 from backends.keys import Keys
 
 
@@ -36,6 +38,11 @@ class KeptItems:
 
     def _key(self, kind: Kind) -> str:
         return str(getattr(self._keys, kind.value))
+
+    def bury_message(self, body: str, *, why: str, queue: str, now: datetime) -> None:
+        """Keep a message that can never be read, whole, where a person can see it."""
+        entry = orjson.dumps({"at": now.isoformat(), "queue": queue, "why": why, "body": body})
+        patiently(lambda: self._client.rpush(self._keys.poison, entry))
 
     def count(self, kind: Kind) -> int:
         """How many there are."""

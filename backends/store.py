@@ -238,11 +238,6 @@ class StatusStore:
         """Open a pipeline for several `apply` calls in one round trip."""
         return self._client.pipeline(transaction=False)
 
-    def bury_message(self, body: str, *, why: str, queue: str, now: datetime) -> None:
-        """Keep a message that can never be read, whole, where a person can see it."""
-        entry = orjson.dumps({"at": now.isoformat(), "queue": queue, "why": why, "body": body})
-        patiently(lambda: self._client.rpush(self._keys.poison, entry))
-
     # -- look-ups --------------------------------------------------------------------------------------------------
 
     def whereabouts(self, cases: Iterable[str]) -> list[Whereabouts]:

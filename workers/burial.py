@@ -22,7 +22,7 @@ def bury_message(backends: Backends, body: dict[str, object], *, why: str) -> No
     """
     queue = str(body.get("lane", "unknown"))[:40]
     log.error("message.poison", batch=str(body.get("id"))[:40], queue=queue, reason=why)
-    backends.store.bury_message(orjson.dumps(body).decode(), why=why, queue=queue, now=backends.clock.now())
+    backends.kept.bury_message(orjson.dumps(body).decode(), why=why, queue=queue, now=backends.clock.now())
     try:
         batch = Batch.parse(body)
     except ContractError:

@@ -103,7 +103,7 @@ class Recorder:
 
     def _bury(self, message: Message, why: str) -> None:
         log.error("message.poison", queue=self._backends.broker.results.name, reason=why)
-        self._backends.store.bury_message(
+        self._backends.kept.bury_message(
             _text(message.body), why=why, queue=self._backends.broker.results.name, now=self._backends.clock.now()
         )
         message.ack()

@@ -68,7 +68,7 @@ class Scheduler:
         for found in leased.unreadable:
             log.error("message.poison", batch=found.id, queue="waiting", reason=found.problem)
             now = self._backends.clock.now()
-            self._backends.store.bury_message(found.body, why=found.problem, queue="waiting", now=now)
+            self._backends.kept.bury_message(found.body, why=found.problem, queue="waiting", now=now)
         self._backends.dispatch.send(self._gathered(leased))
         reach("scheduler.published")
         self._backends.waiting.finish(leased)

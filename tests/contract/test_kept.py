@@ -12,7 +12,7 @@ from tests.fixtures_valkey import NOON
 def keep(backends: Backends, count: int) -> None:
     """Bury some messages."""
     for number in range(count):
-        backends.store.bury_message(f"message {number}", why="not JSON", queue="bulk", now=NOON)
+        backends.kept.bury_message(f"message {number}", why="not JSON", queue="bulk", now=NOON)
 
 
 def test_the_newest_are_shown_whole_with_their_reason(backends: Backends) -> None:

@@ -48,7 +48,7 @@ def busy(backends: Backends) -> Backends:
     for known, platform, answer in [(case, "alpha", a) for a in answers] + [(case, "beta", answers[2])]:
         backends.store.apply(event(run, known, platform, answer=answer))
     backends.store.apply(event(run, new_id(), "alpha", answer=answers[0]))
-    backends.store.bury_message("{", why="not JSON", queue="bulk", now=NOON)
+    backends.kept.bury_message("{", why="not JSON", queue="bulk", now=NOON)
     backends.admission.ask("alpha", calls=2, calls_per_s=1, in_flight=4, hold_s=1, holder=new_id())
     backends.gates.pause("alpha", until=None, reason="a change there")
     backends.heartbeats.beat("worker", facts={})
