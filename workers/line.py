@@ -213,14 +213,11 @@ def _header_lines(headers: dict[str, str]) -> list[bytes]:
 
 def _headers_of(head: bytes) -> dict[str, str]:
     """Read the last header block: what an interim answer said before it, and a trailer after the body, do not count."""
-    block = head.decode("latin-1")
-    start = block.rfind("\r\nHTTP/") + 2 if block.startswith("HTTP/1.1 1") else 0
-    headers: dict[str, str] = {}
-    for line in block[start:].partition("\r\n\r\n")[0].split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+    text = head.decode("latin-1").replace("\r\n", "\n")
+    if text.startswith("HTTP/1.1 1"):
+        text = text[text.rfind("\nHTTP/") + 1 :]
+    lines = text.partition("\n\n")[0].split("\n")[1:]
+    return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _has_hung_up(words: str) -> bool:

@@ -140,9 +140,9 @@ class _Open:
 
     call: Call
     flight: _Flight
-    endpoint: Endpoint
     started_at: float
     cut_at: float
+    endpoint: Endpoint | None = None
 
 
 class _Switchboard:
@@ -152,9 +152,9 @@ class _Switchboard:
         self._make_line, self._open_max = make_line, open_max
         self._waiting: deque[_Flight] = deque()  # those with calls that have not started
         self._ready: list[_Flight] = []
-        self._open = 0
+        self._open: set[_Open] = set()
         self._on_line: dict[pycurl.Curl, tuple[_Open, Line]] = {}
-        self._nowhere: list[_Open] = []  # those whose endpoint has no address yet
+        self._nowhere: list[_Open] = []  # those of the open whose endpoint has no address yet
         self._lines: list[Line] = []  # idle
         self._endpoints = Endpoints(self._found)
         self._loop = CurlLoop(connections_max=open_max)
@@ -223,37 +223,36 @@ class _Switchboard:
             flight = self._waiting.popleft()
             if flight.ends_at <= now:
                 self._drop(flight)
-            while self._open < self._open_max and (call := flight.claim(now)):
-                self._open += 1
+            while len(self._open) < self._open_max and (call := flight.claim(now)):
                 self._dial(flight, call, now)
-            wants_at = flight.wake_at(crowded=self._open >= self._open_max)
+            wants_at = flight.wake_at(crowded=len(self._open) >= self._open_max)
             if wants_at is not None:
                 self._waiting.append(flight)
                 wake_at = min(wake_at, wants_at)
-        if self._open >= self._open_max:
+        if len(self._open) >= self._open_max:
             self._waiting.rotate(-1)  # nobody is always the last to be asked
         self._wake_at = min(wake_at, self._give_up_look_ups(now)) if self._nowhere else wake_at
 
     def _dial(self, flight: _Flight, call: Call, now: float) -> None:
-        cut_at = min(now + call.timeout_s, flight.ends_at)
+        one = _Open(call=call, flight=flight, started_at=now, cut_at=min(now + call.timeout_s, flight.ends_at))
+        self._open.add(one)
         try:
-            endpoint = self._endpoints.at(call.url, now=now)
+            endpoint = one.endpoint = self._endpoints.at(call.url, now=now)
         except LocationValueError:
-            self._answer(flight, Answer(call=call, fault=Fault.DNS))
+            self._answer(one, Answer(call=call, fault=Fault.DNS))
             return
-        one = _Open(call=call, flight=flight, endpoint=endpoint, started_at=now, cut_at=cut_at)
         if endpoint.pin is None:
             self._nowhere.append(one)
         else:
-            self._send(one, now)
+            self._send(one, endpoint, now)
 
-    def _send(self, one: _Open, now: float) -> None:
+    def _send(self, one: _Open, endpoint: Endpoint, now: float) -> None:
         line = self._lines.pop() if self._lines else self._make_line(self._loop.opened)
         try:
-            line.dial(one.call, one.endpoint, left_s=one.cut_at - now)
+            line.dial(one.call, endpoint, left_s=one.cut_at - now)
         except (ValueError, TypeError, pycurl.error):
             self._lines.append(line)
-            self._answer(one.flight, Answer(call=one.call, fault=Fault.UNREADABLE_ANSWER))
+            self._answer(one, Answer(call=one.call, fault=Fault.UNREADABLE_ANSWER))
             return
         self._on_line[line.curl] = one, line
         self._loop.multi.add_handle(line.curl)
@@ -266,9 +265,9 @@ class _Switchboard:
         self._nowhere = [one for one in self._nowhere if one.endpoint is not endpoint]
         for one in here:
             if endpoint.pin is None:
-                self._answer(one.flight, Answer(call=one.call, fault=Fault.DNS, latency_s=now - one.started_at))
+                self._answer(one, Answer(call=one.call, fault=Fault.DNS, latency_s=now - one.started_at))
             else:
-                self._send(one, now)
+                self._send(one, endpoint, now)
 
     def _give_up_look_ups(self, now: float) -> float:
         """Answer the calls whose look-up takes too long; return when to look again."""
@@ -276,7 +275,7 @@ class _Switchboard:
         for one in self._nowhere:
             until = min(one.cut_at, one.started_at + connection.CONNECT_TIMEOUT_S)
             if until <= now:
-                self._answer(one.flight, Answer(call=one.call, fault=Fault.TIMEOUT, latency_s=now - one.started_at))
+                self._answer(one, Answer(call=one.call, fault=Fault.TIMEOUT, latency_s=now - one.started_at))
             else:
                 left.append(one)
                 wake_at = min(wake_at, until)
@@ -292,26 +291,26 @@ class _Switchboard:
             for curl in good:
                 one, line = self._off(curl)
                 self._lines.append(line)
-                self._answer(one.flight, line.answer(one.call, latency_s=now - one.started_at))
+                self._answer(one, line.answer(one.call, latency_s=now - one.started_at))
             for curl, code, words in bad:
                 one, line = self._off(curl)
-                if line.opened and code in {pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT}:
+                if one.endpoint and line.opened and code in {pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT}:
                     one.endpoint.doubt()
                 if line.redial(code, words, left_s=one.cut_at - now):
                     self._on_line[curl] = one, line
                     self._loop.multi.add_handle(curl)
                     continue
                 self._lines.append(line)
-                self._answer(one.flight, line.failure(one.call, code, words, latency_s=now - one.started_at))
+                self._answer(one, line.failure(one.call, code, words, latency_s=now - one.started_at))
 
     def _off(self, curl: pycurl.Curl) -> tuple[_Open, Line]:
         self._loop.multi.remove_handle(curl)
         return self._on_line.pop(curl)
 
-    def _answer(self, flight: _Flight, answer: Answer) -> None:
-        self._open -= 1
-        flight.open -= 1
-        self._keep(flight, answer)
+    def _answer(self, one: _Open, answer: Answer) -> None:
+        self._open.discard(one)
+        one.flight.open -= 1
+        self._keep(one.flight, answer)
 
     def _keep(self, flight: _Flight, answer: Answer) -> None:
         if not flight.ready:
@@ -331,8 +330,8 @@ class _Switchboard:
         while self._inbox:
             self._inbox.popleft()()
         now = time.monotonic()
-        for one in (*(one for one, _ in self._on_line.values()), *self._nowhere):
-            self._answer(one.flight, Answer(call=one.call, fault=Fault.TIMEOUT, latency_s=now - one.started_at))
+        for one in tuple(self._open):
+            self._answer(one, Answer(call=one.call, fault=Fault.TIMEOUT, latency_s=now - one.started_at))
         for flight in self._waiting:
             self._drop(flight)
         self._hand_over()
