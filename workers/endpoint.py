@@ -70,8 +70,7 @@ class Endpoint:
         # An address with a zone is one of our own network cards.
         addresses = dict.fromkeys(str(address[0]) for *_, address in found if "%" not in str(address[0]))
         if addresses:
-            known_as = self.host.removesuffix(".")  # curl drops the last dot before it looks into its cache
-            self.pin = f"{known_as}:{self.port}:{','.join(f'[{a}]' if ':' in a else a for a in addresses)}"
+            self.pin = f"{self.host}:{self.port}:{','.join(f'[{a}]' if ':' in a else a for a in addresses)}"
         self.fresh_until = time.monotonic() + (_FRESH_S if addresses else _ASK_AGAIN_S)
 
     def doubt(self) -> None:
