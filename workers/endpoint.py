@@ -76,7 +76,7 @@ class Endpoint:
     def doubt(self) -> None:
         """Nobody could be connected to there: ask before the next call."""
         if self.pin:
-            self.pin, self.fresh_until = None, 0.0
+            self.pin = None
 
 
 class Endpoints:
@@ -94,7 +94,7 @@ class Endpoints:
             if len(self._known) >= _ENDPOINTS_MAX:
                 self._known.clear()
             self._known[url] = endpoint
-        if endpoint.fresh_until <= now and not endpoint.looking:
+        if (endpoint.pin is None or endpoint.fresh_until <= now) and not endpoint.looking:
             endpoint.looking = True
             look_up(endpoint.host, endpoint.port, tell=lambda found: self._tell(endpoint, found))
         return endpoint

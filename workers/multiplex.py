@@ -159,6 +159,7 @@ class _Switchboard:
         self._endpoints = Endpoints(self._found)
         self._loop = CurlLoop(connections_max=open_max)
         self._wake_at = _NEVER
+        self._freed = False  # a call has ended since, so that another one may start
         self._lock = threading.Lock()
         self._inbox: deque[Callable[[], None]] = deque()
         self._closing = self.ended = False
@@ -210,10 +211,13 @@ class _Switchboard:
         self._finish()
         while self._inbox:
             self._inbox.popleft()()
-        self._start()
-        # What has started goes out before anybody is woken for an answer.
-        if self._loop.kick():
-            self._finish()
+        self._freed = True
+        while self._freed:
+            self._freed = False
+            self._start()
+            # What has started goes out before anybody is woken for an answer.
+            if self._loop.kick():
+                self._finish()
         self._hand_over()
 
     def _start(self) -> None:
@@ -310,6 +314,7 @@ class _Switchboard:
     def _answer(self, one: _Open, answer: Answer) -> None:
         self._open.discard(one)
         one.flight.open -= 1
+        self._freed = True
         self._keep(one.flight, answer)
 
     def _keep(self, flight: _Flight, answer: Answer) -> None:
