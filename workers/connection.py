@@ -14,7 +14,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import certifi
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from typing_extensions import override
@@ -24,6 +23,7 @@ from urllib3.exceptions import DecodeError, HTTPError, LocationValueError, NewCo
 from urllib3.exceptions import TimeoutError as Urllib3TimeoutError
 
 from schemas.outcome import Fault
+from workers.endpoint import look_up
 
 CONNECT_TIMEOUT_S: Final = 3.0
 _SCAN_EVERY_S: Final = 0.1
@@ -241,16 +241,9 @@ def is_public(address: str) -> bool:
 
 
 def _resolve(connection: HTTPConnection, *, until: float) -> list[Any]:
-    """Look a name up; no address if it has none. In its own thread, as nothing else ends a look-up that hangs."""
+    """Look a name up; no address if it has none."""
     found: SimpleQueue[list[Any]] = SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put(socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError):
-            found.put([])
-
-    threading.Thread(target=look_up, name="transport-dns", daemon=True).start()
+    look_up(connection.host, int(connection.port), tell=found.put)
     try:
         return found.get(timeout=_left_s(until))
     except Empty:
@@ -259,15 +252,6 @@ def _resolve(connection: HTTPConnection, *, until: float) -> list[Any]:
 
 def _left_s(until: float) -> float:
     return max(until - time.monotonic(), 0.001)
-
-
-def tls_context() -> ssl.SSLContext:
-    """Return the trust of requests (certifi), TLS 1.2 and newer, host names checked."""
-    # Not `create_default_context`: that one writes the session keys where an environment variable tells it to.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cafile=certifi.where())
-    return context
 
 
 def read_body(raw: HTTPResponse, *, bytes_max: int) -> bytes:

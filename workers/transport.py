@@ -5,7 +5,6 @@ Nothing here knows what an answer means, and nothing a platform does is an excep
 are written against `Transport`.
 """
 
-import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,16 +19,16 @@ from typing_extensions import override
 from urllib3 import HTTPResponse, Timeout
 
 from schemas.outcome import Fault
+from workers import connection
 from workers.connection import (
-    CONNECT_TIMEOUT_S,
     Adapter,
     Watch,
     Watchdog,
     fault_of,
     never_arrived,
     read_body,
-    tls_context,
 )
+from workers.tls import Tls
 
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -90,11 +89,11 @@ class RequestsTransport(Transport):
         private_endpoints: bool,
         pool_threads: int = 64,
         body_bytes_max: int = BODY_BYTES_MAX,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._private_endpoints = private_endpoints
         self._body_bytes_max = body_bytes_max
-        self._adapter = Adapter(connections_max=2 * pool_threads, tls=tls or tls_context())
+        self._adapter = Adapter(connections_max=2 * pool_threads, tls=(tls or Tls()).context())
         self._threads = ThreadPoolExecutor(max_workers=pool_threads, thread_name_prefix="transport")
         self._watchdog = Watchdog()
 
@@ -179,7 +178,7 @@ class RequestsTransport(Transport):
     def _attempt(self, request: PreparedRequest, watch: Watch) -> HTTPResponse:
         watch.fresh = False
         left_s = max(watch.cut_at - time.monotonic(), 0.001)
-        timeout = Timeout(connect=min(left_s, CONNECT_TIMEOUT_S), total=left_s)
+        timeout = Timeout(connect=min(left_s, connection.CONNECT_TIMEOUT_S), total=left_s)
         response = self._adapter.send(request, stream=True, timeout=timeout)  # type: ignore[arg-type]  # the stub is old
         raw: HTTPResponse = response.raw
         return raw

@@ -1,7 +1,6 @@
 """What every transport promises, tried against servers that behave as platforms do, and worse."""
 
 import gzip
-import itertools
 import socket
 import ssl
 import struct
@@ -10,21 +9,20 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from schemas.errors import ConfigurationError
 from schemas.outcome import Fault
+from tests.stranger import Behaviour, Exchange, Server, friendly, reply, self_signed
 from workers.connection import is_public
+from workers.multiplex import MultiplexTransport
+from workers.tls import Tls
 from workers.transport import Answer, Call, RequestsTransport, Transport
 
 PATIENCE_S = 10.0  # how long a test waits for what must happen; never waited for when all is well
@@ -35,139 +33,13 @@ class MakesTransport(Protocol):
     """Every implementation is made with these."""
 
     def __call__(
-        self, *, private_endpoints: bool, body_bytes_max: int = BYTES_MAX, tls: ssl.SSLContext | None = None
+        self, *, private_endpoints: bool, body_bytes_max: int = BYTES_MAX, tls: Tls | None = None
     ) -> Transport:
-        """Make one; `tls` says whom to trust."""
+        """Make one; `tls` says whom to trust, and who we are."""
         ...
 
 
-TRANSPORTS: list[MakesTransport] = [RequestsTransport]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
-    """One request as the server sees it."""
-
-    index: int  # of all requests to this server
-    turn: int  # of the requests on this connection
-    connection: socket.socket
-    over: threading.Event  # set when the test ends: nobody drips for ever
-    headers: dict[str, str]
-    body: bytes
-
-    def drip(self, piece: bytes) -> None:
-        """Send a piece again and again, far faster than any socket timeout, until somebody hangs up."""
-        with suppress(OSError):
-            while not self.over.wait(0.05):
-                self.connection.sendall(piece)
-
-    def say(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        with suppress(OSError):
-            self.connection.sendall(data)
-
-
-# Answers with these bytes and keeps the connection, or with None hangs up.
-Behaviour = Callable[[Exchange], bytes | None]
-
-
-@dataclass
-class Server:
-    """A server on 127.0.0.1 with a thread for each connection."""
-
-    behaviour: Behaviour
-    tls: ssl.SSLContext | None = None
-    requests: list[Exchange] = field(default_factory=list)
-    arrivals: list[float] = field(default_factory=list)
-    connections: int = 0
-    open_now: int = 0
-    open_most: int = 0
-
-    def __post_init__(self) -> None:
-        self.over = threading.Event()
-        self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._threads: list[threading.Thread] = []
-        self._acceptor = threading.Thread(target=self._accept)
-        self._acceptor.start()
-
-    @property
-    def url(self) -> str:
-        """The endpoint."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}/v1/renewals"
-
-    def close(self) -> None:
-        """Hang up everywhere and end every thread."""
-        self.over.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
-        self._listener.close()
-        for connection in self._sockets:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                self._sockets.append(connection)
-                thread = threading.Thread(target=self._serve, args=(connection,))
-                self._threads.append(thread)
-                thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            if self.tls:
-                with self.tls.wrap_socket(connection, server_side=True) as secured:
-                    self._sockets.append(secured)
-                    self._talk(secured)
-            else:
-                self._talk(connection)
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection.makefile("rb") as reader:
-            for turn in itertools.count():
-                lines = list(itertools.takewhile(lambda line: line.strip(), iter(reader.readline, None)))
-                headers = dict(line.decode().rstrip().lower().split(": ", 1) for line in lines[1:])
-                if not headers:
-                    return
-                body = reader.read(int(headers["content-length"]))
-                reply = self._answer(connection, turn=turn, headers=headers, body=body)
-                if reply is None:
-                    return
-                connection.sendall(reply)
-
-    def _answer(self, connection: socket.socket, *, turn: int, headers: dict[str, str], body: bytes) -> bytes | None:
-        with self._lock:
-            self.open_now += 1
-            self.open_most = max(self.open_most, self.open_now)
-            self.arrivals.append(time.monotonic())
-            exchange = Exchange(
-                index=len(self.requests), turn=turn, connection=connection, over=self.over, headers=headers, body=body
-            )
-            self.requests.append(exchange)
-        try:
-            return self.behaviour(exchange)
-        finally:
-            with self._lock:
-                self.open_now -= 1
-
-
-def reply(body: bytes = b'{"code":"UNBOUND"}', *, status: str = "200 OK", **headers: str) -> bytes:
-    """Return an HTTP answer; a header name may be written with underscores."""
-    fields = {"Content_Type": "application/json", "Content_Length": str(len(body)), **headers}
-    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
-
-
-def friendly(exchange: Exchange) -> bytes:
-    """Answer at once."""
-    return reply()
+TRANSPORTS: list[MakesTransport] = [RequestsTransport, MultiplexTransport]
 
 
 Serve = Callable[..., Server]
@@ -193,7 +65,7 @@ def open_transport(request: pytest.FixtureRequest) -> Iterator[Open]:
     before = set(threading.enumerate())
     with ExitStack() as stack:
 
-        def make(*, private_endpoints: bool = True, tls: ssl.SSLContext | None = None) -> Transport:
+        def make(*, private_endpoints: bool = True, tls: Tls | None = None) -> Transport:
             transport: Transport = request.param(private_endpoints=private_endpoints, body_bytes_max=BYTES_MAX, tls=tls)
             stack.callback(transport.close)
             return transport
@@ -397,6 +269,26 @@ def test_many_threads_share_one_transport(transport: Transport, serve: Serve) ->
     assert {f"attempt-{n}": 20 for n in range(8)} == counts
 
 
+def test_closing_cuts_what_is_open(open_transport: Open, serve: Serve) -> None:
+    """A worker that ends does not wait for a platform."""
+    arrived = threading.Event()
+
+    def hang(exchange: Exchange) -> None:
+        arrived.set()
+        exchange.over.wait()
+
+    server, transport = serve(hang), open_transport()
+    faults: list[Fault | None] = []
+    caller = threading.Thread(target=lambda: faults.append(one(transport, server.url, timeout_s=60).fault))
+    caller.start()
+    assert arrived.wait(PATIENCE_S)
+    began_at = time.monotonic()
+    transport.close()
+    caller.join()
+    assert [Fault.TIMEOUT] == faults
+    assert time.monotonic() - began_at < PATIENCE_S
+
+
 def test_no_calls_no_answers(transport: Transport) -> None:
     """An empty batch is no reason to wait."""
     assert [] == list(transport.send([], in_flight=4, deadline_s=PATIENCE_S))
@@ -452,7 +344,7 @@ def test_a_slow_platform_is_cut_at_the_total_deadline(transport: Transport, serv
 
 
 def test_a_slow_drip_over_tls_is_cut(
-    open_transport: Open, serve: Serve, certificate: tuple[ssl.SSLContext, ssl.SSLContext]
+    open_transport: Open, serve: Serve, certificate: tuple[ssl.SSLContext, Tls]
 ) -> None:
     """The socket below TLS is the one that is shut."""
     server_side, client_side = certificate
@@ -474,7 +366,7 @@ def test_a_platform_that_reads_slowly_has_the_whole_time_of_the_call(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The short limit is for connecting; sending a large batch may take as long as the call may."""
-    monkeypatch.setattr("workers.transport.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("workers.connection.CONNECT_TIMEOUT_S", 0.2)
     body = bytes(16 * 1024 * 1024)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
@@ -568,9 +460,11 @@ def test_what_is_not_http_is_unreadable(transport: Transport, serve: Serve, name
 def test_headers_that_cannot_be_read_are_not_logged(
     transport: Transport, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A broken header line may hold a number, and a log never does (rule 8)."""
+    """A broken header line may hold a number, and a log never does (rule 8). It may be passed over or refused."""
     server = serve(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n13800138000 no header\r\n\r\n{}")
-    assert 200 == one(transport, server.url).status
+    answer = one(transport, server.url)
+    assert 1 == len(server.requests)
+    assert (answer.status, answer.fault) in {(200, None), (None, Fault.UNREADABLE_ANSWER)}
     assert "13800138000" not in caplog.text
 
 
@@ -618,6 +512,41 @@ def test_a_kept_connection_that_was_closed_is_repeated_once(transport: Transport
     assert (3, 2) == (len(server.requests), server.connections)
 
 
+def test_a_connection_that_was_closed_while_idle_costs_no_fault(transport: Transport, serve: Serve) -> None:
+    """Platforms close what is idle without a word, and a call is sent on a new connection then."""
+    hung_up = threading.Event()
+
+    def answer_and_go(exchange: Exchange) -> None:
+        exchange.say(reply())
+        exchange.connection.shutdown(socket.SHUT_RDWR)
+        hung_up.set()
+
+    server = serve(answer_and_go)
+    for _ in range(3):
+        hung_up.clear()
+        assert 200 == one(transport, server.url).status
+        assert hung_up.wait(PATIENCE_S)
+    assert 3 == server.connections
+
+
+def test_many_dead_connections_cost_one_repeat(transport: Transport, serve: Serve) -> None:
+    """Behind a balancer that drops connections as they are used, a call must not go out once for each that was kept."""
+    meeting = threading.Barrier(4)
+
+    def serve_once(exchange: Exchange) -> bytes | None:
+        if exchange.turn:
+            return None
+        if exchange.index < 4:
+            meeting.wait(PATIENCE_S)
+        return reply()
+
+    server = serve(serve_once)
+    calls = [call(server.url, f"job-{i}") for i in range(4)]
+    assert [200] * 4 == [answer.status for answer in transport.send(calls, in_flight=4, deadline_s=PATIENCE_S)]
+    list(transport.send([call(server.url, "job-late")], in_flight=1, deadline_s=PATIENCE_S))
+    assert 2 == sum(seen.headers["idempotency-key"] == "job-late" for seen in server.requests)
+
+
 def test_a_repeat_is_not_repeated(transport: Transport, serve: Serve) -> None:
     """After one repeat it is the retry policy's turn."""
     server = serve(lambda exchange: None if exchange.index else reply())
@@ -651,42 +580,54 @@ def test_a_name_look_up_that_hangs_is_a_timeout(transport: Transport, monkeypatc
     assert answer.latency_s < 0.3 + 2
 
 
+def test_a_name_look_up_that_hangs_holds_up_no_other_platform(
+    transport: Transport, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One name server that is away costs the platforms of that name only."""
+    over = threading.Event()
+    server = serve()
+
+    def hang_for_one(host: str, *_: object, **__: object) -> list[object]:
+        if host == "slow.example":
+            over.wait(PATIENCE_S)
+            return []
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", urlsplit(server.url).port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang_for_one)
+    calls = [
+        call("http://slow.example/v1", "slow", timeout_s=0.5),
+        *(call(server.url.replace("127.0.0.1", "quick.example"), f"job-{i}") for i in range(5)),
+    ]
+    answers = list(transport.send(calls, in_flight=2, deadline_s=PATIENCE_S))
+    over.set()
+    assert ("slow",) == answers[-1].call.keys
+    assert Fault.TIMEOUT is answers[-1].fault
+    assert [200] * 5 == [answer.status for answer in answers[:-1]]
+
+
+def test_a_name_that_is_found_again_works_again(
+    transport: Transport, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the name system said when it was ill is not remembered."""
+    server = serve()
+    there = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", urlsplit(server.url).port))]
+    found: list[list[object]] = [[], list(there)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.pop(0))
+    url = server.url.replace("127.0.0.1", "platform.example")
+    assert [(None, Fault.DNS), (200, None)] == [(a.status, a.fault) for a in (one(transport, url), one(transport, url))]
+
+
 # -- TLS -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return a server's TLS context with a certificate of its own for 127.0.0.1, and a client's that trusts it."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Tls]:
+    """Return a server's TLS context with a certificate of its own for 127.0.0.1, and the trust of a client in it."""
     return self_signed(tmp_path_factory.mktemp("tls"), address="127.0.0.1")
 
 
-def self_signed(folder: Path, *, address: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Make a certificate that vouches for itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "platform")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "platform.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(pem)
-    client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client_side.load_verify_locations(pem)
-    return server_side, client_side
-
-
 def test_a_trusted_certificate_is_accepted(
-    open_transport: Open, serve: Serve, certificate: tuple[ssl.SSLContext, ssl.SSLContext]
+    open_transport: Open, serve: Serve, certificate: tuple[ssl.SSLContext, Tls]
 ) -> None:
     """Without this the refusals below would prove nothing."""
     server_side, client_side = certificate
@@ -697,7 +638,7 @@ def test_a_trusted_certificate_is_accepted(
 
 
 def test_a_self_signed_certificate_is_a_tls_fault(
-    transport: Transport, serve: Serve, certificate: tuple[ssl.SSLContext, ssl.SSLContext]
+    transport: Transport, serve: Serve, certificate: tuple[ssl.SSLContext, Tls]
 ) -> None:
     """Nothing is sent to whom nobody vouches for."""
     server = serve(tls=certificate[0])
@@ -711,6 +652,44 @@ def test_a_certificate_for_another_host_is_a_tls_fault(open_transport: Open, ser
     server = serve(tls=server_side)
     assert Fault.TLS is one(open_transport(tls=client_side), server.url).fault
     assert [] == server.requests
+
+
+def test_a_client_certificate_is_shown_to_who_asks_for_it(open_transport: Open, serve: Serve, tmp_path: Path) -> None:
+    """Some platforms know the operator by its certificate; who has none is told that the connection is wrong."""
+    mine = self_signed(tmp_path, address="192.0.2.1")[1].authorities
+    server_side, client_side = self_signed(tmp_path / "platform", address="127.0.0.1")
+    server_side.verify_mode = ssl.CERT_REQUIRED
+    server_side.load_verify_locations(mine)
+    server = serve(tls=server_side)
+    assert 200 == one(open_transport(tls=replace(client_side, client_certificate=mine)), server.url).status
+    assert 1 == len(server.requests)
+    # With TLS 1.3 the refusal races with our request: it may be read, or lost in a reset.
+    assert one(open_transport(tls=client_side), server.url).fault in {Fault.TLS, Fault.CONNECTION}
+    assert 1 == len(server.requests)
+
+
+def test_a_client_certificate_that_is_missed_is_a_tls_fault(open_transport: Open, serve: Serve, tmp_path: Path) -> None:
+    """Until TLS 1.2 the handshake itself fails, and every job would meet it."""
+    server_side, client_side = self_signed(tmp_path, address="127.0.0.1")
+    server_side.verify_mode = ssl.CERT_REQUIRED
+    server_side.maximum_version = ssl.TLSVersion.TLSv1_2
+    server = serve(tls=server_side)
+    assert Fault.TLS is one(open_transport(tls=client_side), server.url).fault
+    assert [] == server.requests
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_a_certificate_that_cannot_be_used_is_said_at_the_start(
+    open_transport: Open, tmp_path: Path, content: bytes | None
+) -> None:
+    """Not one by one by every call of the night."""
+    file = tmp_path / "own.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"own\.pem"):
+        open_transport(tls=Tls(client_certificate=file))
+    with pytest.raises(ConfigurationError, match=r"own\.pem"):
+        open_transport(tls=Tls(authorities=file))
 
 
 def test_a_server_that_does_not_speak_tls_is_a_tls_fault(transport: Transport) -> None:
@@ -796,11 +775,30 @@ def test_a_name_that_leads_to_a_private_address_is_refused(
 ) -> None:
     """It is the address that counts, not the name in the catalogue."""
     server = serve()
-    there = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(server.url.split(":")[2].split("/")[0])))]
+    there = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", urlsplit(server.url).port))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: there)
-    assert 200 == one(open_transport(private_endpoints=True), "http://platform.example/").status
-    assert Fault.PRIVATE_ADDRESS is one(open_transport(private_endpoints=False), "http://platform.example/").fault
+    url = server.url.replace("127.0.0.1", "platform.example")
+    assert 200 == one(open_transport(private_endpoints=True), url).status
+    assert Fault.PRIVATE_ADDRESS is one(open_transport(private_endpoints=False), url).fault
     assert 1 == server.connections
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f000001", "2130706433", "0", "[::1]", "[::ffff:127.0.0.1]"])
+def test_no_spelling_of_a_private_address_gets_through(open_transport: Open, serve: Serve, host: str) -> None:
+    """Whoever reads the URL, and however: it is looked at the address that the socket is opened to."""
+    server = serve()
+    url = server.url.replace("127.0.0.1", host)
+    assert Fault.PRIVATE_ADDRESS is one(open_transport(private_endpoints=False), url).fault
+    assert 0 == server.connections
+
+
+def test_a_header_cannot_carry_a_second_one(transport: Transport, serve: Serve) -> None:
+    """A line break in a secret is a mistake, and must not become a header of its own."""
+    server = serve()
+    smuggled = replace(call(server.url), headers={"Content-Type": "application/json", "Authorization": "a\r\nX-B: c"})
+    [answer] = transport.send([smuggled], in_flight=1, deadline_s=PATIENCE_S)
+    assert Fault.UNREADABLE_ANSWER is answer.fault
+    assert [] == server.requests
 
 
 PRIVATE = [
