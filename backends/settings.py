@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     ] = "renewal"
     data_dir: Annotated[Path, Field(description="embedded data, keys, logs and runs")] = Path("renewal-data")
     catalogue: Annotated[Path | None, Field(description="folder of platforms; the sample when not set")] = None
+    sweeps: Annotated[Path | None, Field(description="folder of sweeps; none when not set")] = None
     operator: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")],
         Field(description="who renews; part of every case id"),

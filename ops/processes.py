@@ -18,6 +18,7 @@ from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
 from ops.lifeline import stop_on_signals
+from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import InputError, RenewalError
 
@@ -58,13 +59,16 @@ def run_scheduler() -> None:
     stop = stop_on_signals()
     with _opened() as (backends, catalogue):
         backends.broker.declare()
-        replaying = threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))
-        replaying.start()
+        beside = [threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))]
+        beside += sweeping(backends, catalogue, stop)
+        for thread in beside:
+            thread.start()
         try:
             Scheduler(backends, catalogue, stop).run()
         finally:
             stop.set()
-            replaying.join()
+            for thread in beside:
+                thread.join()
 
 
 def _replay(replayer: "Replayer", stop: threading.Event) -> None:
