@@ -60,6 +60,7 @@ class Night:
     refused: dict[str, int] = field(default_factory=dict)
     planned_by_release: dict[str, int] = field(default_factory=dict)
     jobs_by_platform: dict[str, int] = field(default_factory=dict)  # of what was planned
+    let_go: int = 0  # cases of earlier nights whose number is taken back
     cursor: int = 0
     sent: int = 0
     stopped: dict[str, int] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from schemas.number import mask_text
 LIST_FIELDS: Final = ("name", "at", "zone", "standing", "next", "last_day", "last_ending", "planned", "accepted", "why")
 NIGHT_FIELDS: Final = (
     "day", "ending", "begun_at", "ended_at", "late", "who", "source", "rows", "rejected", "planned", "refused", "sent",
-    "accepted", "known", "stopped", "why", "run",
+    "accepted", "known", "stopped", "let_go", "why", "run",
 )  # fmt: skip
 WITHDRAWAL_FIELDS: Final = ("job", "number", "platform", "stage", "requested_at", "changed_at", "attempts", "detail")
 # How often a full queue is looked at.
@@ -213,6 +213,7 @@ def night_row(night: Night) -> dict[str, Any]:
         "accepted": night.accepted,
         "known": night.known,
         "stopped": night.stopped,
+        "let_go": night.let_go,
         "why": night.why or night.problem,
         "run": night.run,
     }

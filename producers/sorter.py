@@ -4,13 +4,10 @@ On disk a number is sealed, and found by its keyed token; only dates, lines and 
 """
 
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -47,10 +44,10 @@ class Sorter:
 
     def __init__(self, vault: Vault, rule: Rule, *, day: date) -> None:
         self._vault, self._rule, self._day = vault, rule, day
-        # Made by this process and seen by nobody else; it is gone when this process is.
-        self._folder = tempfile.TemporaryDirectory(prefix="renewal-sweep-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "sorted", isolation_level=None)
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=MEMORY", f"cache_size=-{_CACHE_KIB}"):
+        # Without a name: a file that SQLite makes when memory is not enough, and that has no name on disk either. It is
+        # gone when this process is, however that ends.
+        self._database = sqlite3.connect("", isolation_level=None)
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute(
             "CREATE TABLE numbers (line INTEGER PRIMARY KEY, token TEXT, cycle TEXT, release TEXT, code TEXT, row BLOB)"
@@ -70,7 +67,6 @@ class Sorter:
     def close(self) -> None:
         """Remove everything."""
         self._database.close()
-        self._folder.cleanup()
 
     def add(self, row: InventoryRow) -> None:
         """Take one row."""
@@ -80,7 +76,8 @@ class Sorter:
         release = row.release_planned_on.isoformat() if row.release_planned_on else ""
         self._digest.update(f"{row.line} {token} {cycle} {release} {code}\n".encode())
         self._rows += 1
-        self._buffer.append((row.line, token, cycle, release, code, self._packed(row) if code is None else None))
+        packed = self._packed(row) if code in {None, Ineligible.RECLAIMED} else None
+        self._buffer.append((row.line, token, cycle, release, code, packed))
         if len(self._buffer) >= _AT_ONCE:
             self._flush()
 
@@ -107,16 +104,18 @@ class Sorter:
     def planned(self, *, start: int = 0) -> Iterator[InventoryRow]:
         """Yield what is to be renewed, deadline first, without the first `start` numbers."""
         query = "SELECT line, release, row FROM numbers WHERE code IS NULL ORDER BY release, line LIMIT -1 OFFSET ?"
-        with closing(self._database.execute(query, [start])) as found:
-            for line, release, packed in found:
-                yield self._unpacked(line, date.fromisoformat(release), packed)
+        for line, release, packed in self._database.execute(query, [start]):
+            yield self._unpacked(line, date.fromisoformat(release), packed)
+
+    def reclaimed(self) -> Iterator[tuple[int, str]]:
+        """Yield line and number of each number whose holder took it back."""
+        query = "SELECT line, row FROM numbers WHERE code = ? ORDER BY line"
+        for line, packed in self._database.execute(query, [Ineligible.RECLAIMED]):
+            yield line, orjson.loads(self._vault.open(packed, context=_context(line)))[0]
 
     def refused(self) -> Iterator[tuple[int, str]]:
         """Yield line and code of each number that is not renewed, in the order of the inventory."""
-        with closing(
-            self._database.execute("SELECT line, code FROM numbers WHERE code IS NOT NULL ORDER BY line")
-        ) as found:
-            yield from found
+        yield from self._database.execute("SELECT line, code FROM numbers WHERE code IS NOT NULL ORDER BY line")
 
     def _flush(self) -> None:
         self._database.execute("BEGIN")

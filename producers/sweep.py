@@ -19,7 +19,8 @@ from backends.failpoint import reach
 from backends.heartbeat import process_name
 from backends.sweeps import Denied, Ending, Lease, Night
 from platforms.catalogue import Catalogue
-from producers.eligibility import Ineligible, InventoryRow, is_of_this_cycle
+from producers.eligibility import Ineligible, InventoryRow, NumberState, is_of_this_cycle
+from producers.inventory import Change
 from producers.reclaim import Reclaimed, Reclaimer
 from producers.rows import Rejection
 from producers.sorter import Contents, Sorter
@@ -77,6 +78,7 @@ class SweepStepper:
         self._backends, self._catalogue, self._definitions = backends, catalogue, definitions
         self._who, self._stop = who, stop or Event()
         self._submitter = Submitter(backends, catalogue, operator=backends.settings.operator)
+        self._reclaimer = Reclaimer(backends, who=who, reason="the inventory says that it is taken back")
         self._held: dict[str, _Held] = {}
         self._not_before: dict[str, datetime] = {}
 
@@ -164,6 +166,8 @@ class SweepStepper:
         held = _Held(lease=lease, night=night, source=source, sorter=sorter, rows=iter(()), kept_at=now)
         self._held[name] = held
         self._note(definition, night, contents, source=source)
+        if not night.cursor:
+            self._take_back(held)
         held.rows = sorter.planned(start=night.cursor)
         self._backends.runs.begin(night.run, file=f"sweep {name} {night.day}", now=now)
         self._write(held)
@@ -199,7 +203,7 @@ class SweepStepper:
     def _note(self, definition: Definition, night: Night, contents: Contents, *, source: InventorySource) -> None:
         """Write what the inventory holds into the night; another inventory than before is begun anew, harmlessly."""
         if night.fingerprint != contents.fingerprint:
-            night.cursor = night.sent = night.accepted = night.known = 0
+            night.cursor = night.sent = night.accepted = night.known = night.let_go = 0
             night.stopped = {}
         night.fingerprint, night.source, night.problem = contents.fingerprint, source.name, ""
         night.rows, night.rejected, night.refused = contents.rows, contents.rejected, contents.refused
@@ -228,11 +232,13 @@ class SweepStepper:
             self._drop(definition.name)
             self._cannot(held.lease, held.night, error)
             return False
+        self._let_go(held, [row for row in page if stopped.get(row.line) is Ineligible.RECLAIMED])
         reach("sweep.checked")
         rows = [row for row in page if row.line not in stopped]
         self._submit(definition, held, rows)
         reach("sweep.submitted")
-        self._let_go(rows)
+        # What was marked as taken back while it was handed in: who marked it looked for a case before there was one.
+        self._let_go(held, self._reclaimed(rows))
         night = held.night
         night.cursor += len(page)
         night.sent += len(page) - len(stopped)
@@ -256,13 +262,23 @@ class SweepStepper:
             if at_ms is not None and is_of_this_cycle(row, datetime.fromtimestamp(at_ms / 1000, UTC))
         ]
 
-    def _let_go(self, rows: list[InventoryRow]) -> None:
-        """Take back what was handed in while somebody marked it: that one looked for a case before there was one."""
-        taken = [case_of(row, self._backends) for row in self._reclaimed(rows)]
-        if taken:
-            Reclaimer(self._backends, who=self._who, reason="taken back while it was handed in").let_go(
-                taken, Reclaimed()
-            )
+    def _let_go(self, held: _Held, rows: list[InventoryRow]) -> None:
+        """Cancel and withdraw what is known of numbers that are taken back."""
+        if rows:
+            count = Reclaimed()
+            self._reclaimer.let_go([case_of(row, self._backends) for row in rows], count)
+            held.night.let_go += count.cases
+
+    def _take_back(self, held: _Held) -> None:
+        """Let go of the numbers that the inventory itself says are taken back."""
+        now = self._backends.clock.now()
+        changes = (
+            Change(line=line, number=number, state=NumberState.RECLAIMED, at=now)
+            for line, number in held.sorter.reclaimed()
+        )
+        while page := list(islice(changes, CHUNK_ROWS)):
+            held.night.let_go += self._reclaimer.reclaim(page).cases
+            self._keep(held.lease)
 
     def _submit(self, definition: Definition, held: _Held, rows: list[InventoryRow]) -> None:
         ended = Event()

@@ -212,9 +212,8 @@ def _changes(file: str, backends: "Backends") -> "tuple[list[Change], list[str]]
 
     found: list[Change] = []
     wrong: list[str] = []
-    for change in read_changes(
-        "-" if file == "-" else Path(file), now=backends.clock.now(), state=NumberState.RECLAIMED
-    ):
+    now = backends.clock.now()
+    for change in read_changes("-" if file == "-" else Path(file), now=now, state=NumberState.RECLAIMED):
         if isinstance(change, Change) and change.state is NumberState.RECLAIMED:
             found.append(change)
         elif isinstance(change, Change):
