@@ -19,6 +19,8 @@ from backends.scripts import script
 
 # Longer than a chunk takes, short enough that a killed stepper is soon replaced.
 LEASE_S: Final = 30
+# The message by which beat asks for a look.
+TICK_TASK: Final = "renewal.sweeps_due"
 
 
 class Ending(StrEnum):

@@ -71,6 +71,16 @@ def run_scheduler() -> None:
                 thread.join()
 
 
+def run_beat() -> None:
+    """Ask for a look at the sweeps once a minute, until SIGTERM."""
+    from workers.beat import serve
+
+    with _opened() as (backends, _):
+        backends.broker.declare()
+        with _beating(backends.heartbeats, "beat"):
+            serve(backends)
+
+
 def _replay(replayer: "Replayer", stop: threading.Event) -> None:
     """Step mass replays beside the releasing of what is due: a step may take a while where many letters wait."""
     while not stop.wait(_REPLAY_S):
@@ -110,8 +120,8 @@ def run_simulate(
 
 def check_health(role: str) -> None:
     """Raise RenewalError unless a process of this role lives on this host."""
-    if role not in {"worker", "recorder", "scheduler"}:
-        raise InputError(f"{role}: expected worker, recorder or scheduler")
+    if role not in {"worker", "recorder", "scheduler", "beat"}:
+        raise InputError(f"{role}: expected worker, recorder, scheduler or beat")
     with contextlib.closing(open_backends(Settings.load())) as backends:
         host = socket.gethostname()
         if not any(beat.name.startswith(f"{host}-") for beat in backends.heartbeats.alive(role)):

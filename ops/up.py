@@ -31,6 +31,8 @@ def keep_up(*, workers: int, stop: threading.Event, say: Callable[[str], None]) 
         with Supervisor(settings, logs=logs, server=server) as supervisor:
             supervisor.start("recorder")
             supervisor.start("scheduler")
+            if settings.sweeps is not None:
+                supervisor.start("beat")
             supervisor.start("worker", count=workers)
             say(f"up; logs in {logs}; Ctrl-C stops everything")
             while not stop.wait(_TICK_S):
