@@ -48,6 +48,7 @@ class Withdrawals:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
         self._request = script(client, "withdraw_request")
+        self._take = script(client, "withdraw_take")
 
     # -- numbers ---------------------------------------------------------------------------------------------------
 
@@ -87,10 +88,10 @@ class Withdrawals:
         args: list[Any] = [_ms(now), begun, *jobs]
         return int(patiently(lambda: self._request(keys=keys, args=args)))
 
-    def due(self, *, now: datetime, at_most: int) -> list[Withdrawal]:
-        """Return withdrawals to be sent now, the first due first."""
-        key = self._keys.withdrawals_due
-        jobs: Any = patiently(lambda: self._client.zrangebyscore(key, "-inf", _ms(now), start=0, num=at_most))
+    def take(self, *, now: datetime, until: datetime, at_most: int) -> list[Withdrawal]:
+        """Return withdrawals to be sent now, the first due first; nobody else gets them before `until`."""
+        args: list[Any] = [_ms(now), _ms(until), at_most]
+        jobs: Any = patiently(lambda: self._take(keys=[self._keys.withdrawals_due], args=args))
         return self._read([text(job) for job in jobs])
 
     def note(self, withdrawal: Withdrawal, *, again_at: datetime | None) -> None:

@@ -33,12 +33,21 @@ log = structlog.get_logger()
 
 def run_worker() -> int:
     """Deliver batches until SIGTERM. Returns the exit code."""
-    from workers.app import prepare, serve
+    from workers.app import prepare, prepare_withdrawals, serve
+    from workers.withdrawal import withdraw_until
 
+    ended = threading.Event()
     with _opened() as (backends, catalogue):
         attempt = prepare(backends, catalogue)
-        with _beating(backends.heartbeats, "worker", facts=attempt.doing):
-            return serve(backends, attempt)
+        withdrawer = prepare_withdrawals(backends, catalogue, ended.wait)
+        withdrawing = threading.Thread(target=withdraw_until, args=(ended, withdrawer))
+        withdrawing.start()
+        try:
+            with _beating(backends.heartbeats, "worker", facts=attempt.doing):
+                return serve(backends, attempt)
+        finally:
+            ended.set()
+            withdrawing.join()
 
 
 def run_recorder() -> None:

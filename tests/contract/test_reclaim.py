@@ -228,10 +228,10 @@ def test_a_withdrawal_is_asked_for_once_and_kept(backends: Backends) -> None:
     """It is the record of what a platform was told: asking again must not send it again."""
     job = job_id(accept(backends, ["alpha"])[0], "alpha")
     assert 1 == backends.withdrawals.request([job], now=NOON)
-    (found,) = backends.withdrawals.due(now=NOON, at_most=5)
+    (found,) = backends.withdrawals.take(now=NOON, until=NOON, at_most=5)
     backends.withdrawals.note(found, again_at=None)
     assert 0 == backends.withdrawals.request([job], now=NOON)
-    assert [] == backends.withdrawals.due(now=NOON, at_most=5)
+    assert [] == backends.withdrawals.take(now=NOON, until=NOON, at_most=5)
 
 
 def reclaim_now(backends: Backends, number: str) -> Reclaimed:

@@ -19,7 +19,7 @@ GOOD = {
 DAY = date(2026, 11, 26)
 
 
-def write(folder: Path, *, file: str = "nightly", **fields: object) -> Path:
+def write(folder: Path, file: str = "nightly", /, **fields: object) -> Path:
     """Write one definition; `fields` replace its own."""
     (folder / f"{file}.yaml").write_text(yaml.safe_dump(GOOD | fields), encoding="utf-8")
     return folder
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_named_by_file_and_field(tmp_path: Path, fields: dict[s
 def test_all_wrong_files_are_named_at_once(tmp_path: Path) -> None:
     """Who mends one should not meet the next by starting again."""
     write(tmp_path, at="25:00")
-    write(tmp_path, file="second", name="second", country="XX")
+    write(tmp_path, "second", name="second", country="XX")
     with pytest.raises(ConfigurationError, match=r"(?s)nightly\.yaml: at: .*second\.yaml: country: "):
         Definitions.load(tmp_path)
 
