@@ -10,12 +10,27 @@ from pathlib import Path
 import pytest
 
 from backends.sweeps import Ending
-from tests.command import wait_until
+from backends.withdrawals import Stage
+from schemas.ids import job_id
+from tests.command import wait_until, write_platform
 from tests.rig import Rig
 from tests.sweeping import NAME, SweepFolder, line_of, mobiles
 
-NUMBERS = 3500
+NUMBERS = 2500
+LIMITS = {"calls_per_s": 50, "in_flight": 4}
 ROOT = Path(__file__).parents[2]
+
+
+def with_withdrawal(folder: Path) -> Path:
+    """Write two platforms, one of which can be told that a number goes back."""
+    write_platform(folder, "many0", limits=LIMITS, withdraw="https://many0.example/v1/withdrawals")
+    write_platform(folder, "many1", limits=LIMITS)
+    return folder
+
+
+def stage_of(rig: Rig, job: str) -> Stage:
+    """Return how far a withdrawal is."""
+    return {each.job: each.stage for each in rig.backends.withdrawals.every()}[job]
 
 
 @contextlib.contextmanager
@@ -41,7 +56,8 @@ def test_whoever_leads_dies_and_the_night_is_completed_once(tmp_path: Path) -> N
     folder.define(at=begun, zone="UTC", catch_up={"rule": "newest", "until": until})
     folder.write([line_of(number, release=now.date() + timedelta(days=3)) for number in mobiles(NUMBERS)])
     day = folder.definition.newest_night(now)
-    with Rig(tmp_path / "rig", RENEWAL_SWEEPS=str(folder.folder / "sweeps")) as rig, rig.single("worker"):
+    rigged = Rig(tmp_path / "rig", catalogue=with_withdrawal, RENEWAL_SWEEPS=str(folder.folder / "sweeps"))
+    with rigged as rig, rig.single("worker"):
         sweeps = rig.backends.sweeps
         with hurried(rig, "scheduler", RENEWAL_FAILPOINT="sweep.submitted:2") as leader:
             wait_until(lambda: leader.poll() is not None, what="the leader at its second chunk", seconds=40)
@@ -59,3 +75,8 @@ def test_whoever_leads_dies_and_the_night_is_completed_once(tmp_path: Path) -> N
         counters = rig.backends.runs.counters(night.run)
         assert (NUMBERS, NUMBERS * len(rig.catalogue)) == (counters.get("accepted"), counters.get("jobs"))
         assert 2 <= sweeps.standing(NAME).fence
+        # And the very worker of this system tells a platform that a number goes back.
+        job = job_id(next(rig.backends.runs.cases(night.run)), "many0")
+        rig.backends.withdrawals.request([job], now=datetime.now(UTC))
+        wait_until(lambda: stage_of(rig, job) is Stage.ACKNOWLEDGED, what="the platform's word", seconds=40)
+        assert 1 == rig.world.stats()["platforms"]["many0"]["withdrawals"]

@@ -65,9 +65,9 @@ def catalogue(tmp_path: Path) -> Catalogue:
 def ask(backends: Backends, *platforms: str, reference: str = "") -> list[str]:
     """Ask for the withdrawal of one number's jobs. Returns them."""
     (case,) = accept(backends, platforms)
-    for platform in platforms:
-        record(backends, platform, [case], state=State.UNBOUND, detail=reference)
-    jobs = [job_id(case, platform) for platform in platforms]
+    for key in platforms:
+        record(backends, key, [case], state=State.UNBOUND, detail=reference)
+    jobs = [job_id(case, key) for key in platforms]
     backends.withdrawals.request(jobs, now=backends.clock.now())
     return jobs
 
