@@ -190,7 +190,10 @@ class _Csv:
         allowed = ", ".join(columns)
         if first is None:
             raise FileProblem(f"the file is empty; expected {allowed}", line=1)
-        self._names = [name.strip().lower() for name in _fields(first.removeprefix("\ufeff"))]
+        try:
+            self._names = [name.strip().lower() for name in _fields(first.removeprefix("\ufeff"))]
+        except RowProblem as problem:
+            raise FileProblem(f"the header: {problem.problem}", line=lines.number) from None
         if required == columns[:1] and len(self._names) == 1 and any(map(str.isdigit, first)):
             self._names = list(required)
             lines.push_back([first])

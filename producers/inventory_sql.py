@@ -85,12 +85,13 @@ class SqlInventory:
 
 def _engine(url: str, *, named: str) -> Any:
     try:
-        from sqlalchemy import create_engine
+        from sqlalchemy import NullPool, create_engine
         from sqlalchemy.exc import ArgumentError
     except ModuleNotFoundError:
         raise ConfigurationError("an SQL inventory needs the extra: pip install 'number-renewal[sql]'") from None
     try:
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        # A connection for each look: between two chunks a night may wait for an hour.
+        return create_engine(url, poolclass=NullPool, hide_parameters=True)
     except ArgumentError:
         raise ConfigurationError(f"inventory.url: {named} holds no URL as postgresql+psycopg://…") from None
     except ModuleNotFoundError as error:

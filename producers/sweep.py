@@ -196,6 +196,7 @@ class SweepStepper:
                 sorter.add(row)
             if count % _ROWS_BETWEEN_KEEPS == 0:
                 self._keep(lease)
+        self._keep(lease)
         contents = sorter.contents()
         contents.rejected = rejected
         return contents
