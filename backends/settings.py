@@ -80,7 +80,9 @@ class Settings(BaseSettings):
             for name, value in self
             if value is not None
         }
-        return {**os.environ, **values}
+        # What is not set here must not come in by the back door.
+        ours = {f"{_PREFIX}{name.upper()}" for name in type(self).model_fields}
+        return {name: value for name, value in os.environ.items() if name not in ours} | values
 
 
 def resolve_secret(reference: str, *, folder: Path) -> str:
