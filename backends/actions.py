@@ -44,6 +44,10 @@ class What(StrEnum):
     NUMBER_REVEAL = "number.reveal"
     AUDIT_REPAIR = "audit.repair"
     KEPT_DROP = "kept.drop"
+    SWEEP_RUN = "sweep.run"
+    SWEEP_PAUSE = "sweep.pause"
+    SWEEP_RESUME = "sweep.resume"
+    SWEEP_RECLAIM = "sweep.reclaim"
 
 
 def whoami() -> str:

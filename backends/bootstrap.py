@@ -27,9 +27,11 @@ from backends.replays import Replays
 from backends.runs import Runs
 from backends.settings import Settings
 from backends.store import StatusStore
+from backends.sweeps import Sweeps
 from backends.vault import Vault, new_key_file, write_key_file
 from backends.waiting import WaitingSet
 from backends.waiting_view import WaitingView
+from backends.withdrawals import Withdrawals
 from schemas.errors import ConfigurationError
 
 
@@ -56,6 +58,8 @@ class Backends:
     kept: KeptItems
     origins: Origins
     replays: Replays
+    sweeps: Sweeps
+    withdrawals: Withdrawals
     heartbeats: Heartbeats
     figures: Figures
     clock: Clock
@@ -98,6 +102,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         kept=KeptItems(redis, keys),
         origins=Origins(redis, keys, vault),
         replays=Replays(redis, keys),
+        sweeps=Sweeps(redis, keys),
+        withdrawals=Withdrawals(redis, keys),
         heartbeats=Heartbeats(redis, keys),
         figures=Figures(redis, keys),
         clock=clock,

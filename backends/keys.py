@@ -13,6 +13,8 @@ ADMISSION_TTL_S: Final = 600
 TRAIL_TTL_S: Final = 30 * 86400
 # One step of a replay takes well under a second; a scheduler that died in one is replaced after this.
 REPLAY_LOCK_TTL_S: Final = 15
+# Longer than any freeze: a number that was taken back must not be asked about in the cycle in which that happened.
+RECLAIMED_TTL_S: Final = 400 * 86400
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
@@ -22,6 +24,7 @@ PERMANENT: Final = frozenset(
         "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
+        "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
     }
 )  # fmt: skip
 
@@ -222,6 +225,43 @@ class Keys:
     def replay_lock(self, replay: str) -> str:
         """String: who steps a replay now; TTL REPLAY_LOCK_TTL_S."""
         return f"{self.namespace}:replay-lock:{replay}"
+
+    def sweep(self, name: str) -> str:
+        """Hash: where a sweep stands: lease and fence, open night, last settled one, pause; permanent."""
+        return f"{self.namespace}:sweep:{name}"
+
+    def sweep_nights(self, name: str) -> str:
+        """Hash: day → JSON of what became of that night, see `backends.sweeps`; permanent."""
+        return f"{self.namespace}:sweep-nights:{name}"
+
+    @property
+    def sweep_tick(self) -> str:
+        """String: when beat last asked for a look at the sweeps, milliseconds; permanent."""
+        return f"{self.namespace}:sweep-tick"
+
+    @property
+    def beat_prefix(self) -> str:
+        """What RedBeat puts before its schedule (sorted set), its lock (string) and each entry (hash)."""
+        return f"{self.namespace}:beat"
+
+    def reclaimed(self, token: str) -> str:
+        """String: when the holder of a number took it back, milliseconds; TTL RECLAIMED_TTL_S."""
+        return f"{self.namespace}:reclaimed:{token}"
+
+    @property
+    def reclaimed_cases(self) -> str:
+        """Sorted set: cases whose number was taken back, by until when to look for late answers, ms; permanent."""
+        return f"{self.namespace}:reclaimed-cases"
+
+    @property
+    def withdrawals(self) -> str:
+        """Hash: job → JSON of how far its withdrawal is, see `backends.withdrawals`; permanent."""
+        return f"{self.namespace}:withdrawals"
+
+    @property
+    def withdrawals_due(self) -> str:
+        """Sorted set: jobs whose withdrawal is to be sent, by when, milliseconds; permanent."""
+        return f"{self.namespace}:withdrawals-due"
 
     def rate(self, platform: str) -> str:
         """String: when the next call may come (GCRA), microseconds; TTL ADMISSION_TTL_S."""

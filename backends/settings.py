@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     ] = "renewal"
     data_dir: Annotated[Path, Field(description="embedded data, keys, logs and runs")] = Path("renewal-data")
     catalogue: Annotated[Path | None, Field(description="folder of platforms; the sample when not set")] = None
+    sweeps: Annotated[Path | None, Field(description="folder of sweeps; none when not set")] = None
     operator: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")],
         Field(description="who renews; part of every case id"),
@@ -79,7 +80,9 @@ class Settings(BaseSettings):
             for name, value in self
             if value is not None
         }
-        return {**os.environ, **values}
+        # What is not set here must not come in by the back door.
+        ours = {f"{_PREFIX}{name.upper()}" for name in type(self).model_fields}
+        return {name: value for name, value in os.environ.items() if name not in ours} | values
 
 
 def resolve_secret(reference: str, *, folder: Path) -> str:

@@ -31,6 +31,7 @@ ADVICE: Final[dict[Reason, str]] = {
     Hold.POISON: f"no worker could finish its batch; {_LOOK}; see the workers' logs first, {_REPLAY}",
     Hold.DISCARDED: "a person gave it up: nothing to do",
     Hold.STOPPED: "a person stopped its retries: nothing to do",
+    Hold.RECLAIMED: "its holder has taken the number back: nothing to do; see `renewal sweep withdrawals`",
 }  # fmt: skip
 
 

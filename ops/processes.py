@@ -18,6 +18,7 @@ from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
 from ops.lifeline import stop_on_signals
+from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import InputError, RenewalError
 
@@ -32,12 +33,21 @@ log = structlog.get_logger()
 
 def run_worker() -> int:
     """Deliver batches until SIGTERM. Returns the exit code."""
-    from workers.app import prepare, serve
+    from workers.app import prepare, prepare_withdrawals, serve
+    from workers.withdrawal import withdraw_until
 
+    ended = threading.Event()
     with _opened() as (backends, catalogue):
         attempt = prepare(backends, catalogue)
-        with _beating(backends.heartbeats, "worker", facts=attempt.doing):
-            return serve(backends, attempt)
+        withdrawer = prepare_withdrawals(backends, catalogue, ended.wait)
+        withdrawing = threading.Thread(target=withdraw_until, args=(ended, withdrawer))
+        withdrawing.start()
+        try:
+            with _beating(backends.heartbeats, "worker", facts=attempt.doing):
+                return serve(backends, attempt)
+        finally:
+            ended.set()
+            withdrawing.join()
 
 
 def run_recorder() -> None:
@@ -58,13 +68,26 @@ def run_scheduler() -> None:
     stop = stop_on_signals()
     with _opened() as (backends, catalogue):
         backends.broker.declare()
-        replaying = threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))
-        replaying.start()
+        beside = [threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))]
+        beside += sweeping(backends, catalogue, stop)
+        for thread in beside:
+            thread.start()
         try:
             Scheduler(backends, catalogue, stop).run()
         finally:
             stop.set()
-            replaying.join()
+            for thread in beside:
+                thread.join()
+
+
+def run_beat() -> None:
+    """Ask for a look at the sweeps once a minute, until SIGTERM."""
+    from workers.beat import serve
+
+    with _opened() as (backends, _):
+        backends.broker.declare()
+        with _beating(backends.heartbeats, "beat"):
+            serve(backends)
 
 
 def _replay(replayer: "Replayer", stop: threading.Event) -> None:
@@ -106,8 +129,8 @@ def run_simulate(
 
 def check_health(role: str) -> None:
     """Raise RenewalError unless a process of this role lives on this host."""
-    if role not in {"worker", "recorder", "scheduler"}:
-        raise InputError(f"{role}: expected worker, recorder or scheduler")
+    if role not in {"worker", "recorder", "scheduler", "beat"}:
+        raise InputError(f"{role}: expected worker, recorder, scheduler or beat")
     with contextlib.closing(open_backends(Settings.load())) as backends:
         host = socket.gethostname()
         if not any(beat.name.startswith(f"{host}-") for beat in backends.heartbeats.alive(role)):

@@ -107,7 +107,8 @@ class Run:
                 world = f"http://127.0.0.1:{sock.getsockname()[1]}"
             else:
                 credentials_of(catalogue)
-            supervisor.settings = settings.model_copy(update={"catalogue": catalogue.folder.resolve()})
+            # The run of a file is no night: its scheduler would sweep with the platforms that were chosen for the file.
+            supervisor.settings = settings.model_copy(update={"catalogue": catalogue.folder.resolve(), "sweeps": None})
             self._start_missing(supervisor, backends)
             return self._through(backends, catalogue, supervisor, folder=folder, world=world)
 

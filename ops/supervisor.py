@@ -115,8 +115,8 @@ class Supervisor:
         self._stop_role("simulate")
 
     def stop_work(self) -> None:
-        """Stop first who makes calls, then who releases, then who records."""
-        for role in ("worker", "scheduler", "recorder"):
+        """Stop first who ticks, then who makes calls, then who releases, then who records."""
+        for role in ("beat", "worker", "scheduler", "recorder"):
             self._stop_role(role)
 
     def _stop_role(self, role: str) -> None:

@@ -9,6 +9,7 @@ from backends.log import configure_logging
 from backends.settings import Settings
 from ops.supervisor import Supervisor
 from platforms.catalogue import SAMPLE, Catalogue
+from producers.sweep_definition import Definitions
 from workers.app import credentials_of
 
 _TICK_S = 0.5
@@ -20,6 +21,8 @@ def keep_up(*, workers: int, stop: threading.Event, say: Callable[[str], None]) 
     configure_logging()
     catalogue = Catalogue.load(settings.catalogue or SAMPLE)
     credentials_of(catalogue)
+    if settings.sweeps is not None:
+        Definitions.load(settings.sweeps)
     with embedded_if_needed(settings) as (settings, server):
         backends = open_backends(settings)
         backends.broker.declare()
@@ -28,6 +31,8 @@ def keep_up(*, workers: int, stop: threading.Event, say: Callable[[str], None]) 
         with Supervisor(settings, logs=logs, server=server) as supervisor:
             supervisor.start("recorder")
             supervisor.start("scheduler")
+            if settings.sweeps is not None:
+                supervisor.start("beat")
             supervisor.start("worker", count=workers)
             say(f"up; logs in {logs}; Ctrl-C stops everything")
             while not stop.wait(_TICK_S):

@@ -100,6 +100,8 @@ class Platform(_Strict):
     account_domain: PlatformKey
     protocol: Literal["json", "bulk-json"]
     endpoint: Annotated[str, StringConstraints(max_length=500)]
+    # Where it is told that a number went back to its old owner; none where it has no such way.
+    withdraw: Annotated[str, StringConstraints(max_length=500)] | None = None
     auth: Auth
     limits: Limits = Limits()
     retry: Retry = Retry()
@@ -109,9 +111,11 @@ class Platform(_Strict):
     settled_by: PlatformKey | None = None
     outcomes: Annotated[dict[Code, Outcome | Refused], Field(min_length=1, max_length=200)] = CANONICAL_OUTCOMES
 
-    @field_validator("endpoint")
+    @field_validator("endpoint", "withdraw")
     @classmethod
-    def _is_a_plain_url(cls, endpoint: str) -> str:
+    def _is_a_plain_url(cls, endpoint: str | None) -> str | None:
+        if endpoint is None:
+            return None
         parts = urlsplit(endpoint)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("expected an http or https URL")

@@ -61,6 +61,7 @@ class Hold(StrEnum):
     POISON = "poison"  # no worker could finish the batch that carried it
     DISCARDED = "discarded"  # a person gave the dead letter up
     STOPPED = "stopped"  # a person stopped its retries
+    RECLAIMED = "reclaimed"  # its holder has taken the number back
 
 
 Reason = Refusal | Fault | Hold

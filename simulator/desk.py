@@ -18,18 +18,20 @@ from simulator.reply import (
     HTML,
     Manner,
     Reply,
+    json_response,
     page_response,
     problem_response,
     response,
     too_many_response,
 )
-from simulator.request import Item, Rejected, read_request
+from simulator.request import Item, Rejected, read_request, read_withdrawal
 from simulator.scenario import Fate, Fault, Fortune
 from simulator.world import Answer, World
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 # A dripped answer is padded to this length, so that no patience of a client lasts to its end.
 _DRIP_BYTES_MIN: Final = 400
+WITHDRAWALS: Final = b"/v1/withdrawals"
 _WITH_REFERENCE: Final = frozenset({Outcome.UNBOUND, Outcome.REFUSED})
 
 
@@ -61,6 +63,7 @@ class Desk:
     ) -> None:
         self.meter = Meter()
         self.behaviour: Behaviour | None = None
+        self.withdrawn: set[str] = set()
         self._platform = platform
         self._world = world
         self._fortune = fortune
@@ -84,6 +87,8 @@ class Desk:
         try:
             self._check(call, now_s=now_s)
             key = call.headers.get(b"idempotency-key", b"").decode("latin-1")
+            if call.target.endswith(WITHDRAWALS):
+                return self._withdraw(read_withdrawal(self._platform, call.body, key=key))
             items = read_request(self._platform, call.body, key=key)
         except Rejected as rejected:
             self.meter.rejected += 1
@@ -100,6 +105,11 @@ class Desk:
             if fate.fault.before_effect:
                 return self._fail(fate.fault, fate=fate, now_s=now_s)
         return self._serve(items, fate=fate)
+
+    def _withdraw(self, job: str) -> Reply:
+        """Note that a number went back; the same one twice is noted once."""
+        self.withdrawn.add(job)
+        return Reply(payload=json_response(200, {"id": job, "code": "WITHDRAWN"}), meter=self.meter)
 
     def _check(self, call: Call, *, now_s: float) -> None:
         if call.method != b"POST":

@@ -43,6 +43,14 @@ class Item(TypedDict):
 
 
 @with_config(_STRICT)
+class _Withdrawal(TypedDict):
+    id: str
+    case: CaseId
+    number: Number
+    reference: str | None
+
+
+@with_config(_STRICT)
 class _Bulk(TypedDict):
     batch: BatchId
     items: Annotated[list[Item], Field(min_length=1)]
@@ -51,6 +59,7 @@ class _Bulk(TypedDict):
 # Plain dicts, not models: a call of 500 items costs the collector nothing then.
 _ITEM: Final = TypeAdapter(Item)
 _BULK: Final = TypeAdapter(_Bulk)
+_WITHDRAWAL: Final = TypeAdapter(_Withdrawal)
 
 
 def read_request(platform: Platform, body: bytes, *, key: str | None) -> list[Item]:
@@ -70,6 +79,21 @@ def read_request(platform: Platform, body: bytes, *, key: str | None) -> list[It
         raise Rejected(422, "Idempotency-Key: expected the id (json) or the batch (bulk-json) of the body")
     _check_items(platform, items)
     return items
+
+
+def read_withdrawal(platform: Platform, body: bytes, *, key: str | None) -> str:
+    """Return the job that is withdrawn. Raises Rejected."""
+    try:
+        found = _WITHDRAWAL.validate_json(body)
+    except ValidationError as error:
+        shown = error.errors(include_input=False, include_url=False)[:_PROBLEMS_SHOWN_MAX]
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in shown)
+        raise Rejected(422, problems) from None
+    if found["id"] != job_id(found["case"], platform.key):
+        raise Rejected(422, "id: expected the case, a dot and the platform's key")
+    if key != f"withdraw.{found['id']}":
+        raise Rejected(422, "Idempotency-Key: expected withdraw. and the id of the body")
+    return found["id"]
 
 
 def _check_items(platform: Platform, items: list[Item]) -> None:

@@ -54,6 +54,7 @@ def _pointed_at(platform: Platform, *, base_url: str, folder: Path) -> Platform:
     return platform.model_copy(
         update={
             "endpoint": f"{base_url}/{platform.key}/v1/renewals",
+            "withdraw": f"{base_url}/{platform.key}/v1/withdrawals" if platform.withdraw else None,
             "auth": _auth(platform, folder=folder / _SECRETS),
             "limits": limits,
             "retry": retry,

@@ -106,7 +106,12 @@ class Simulator:
             "effects": self.ledger.effects,
             "repeat_pairs": self.ledger.repeat_pairs,
             "platforms": {
-                key: {**meter.summary(), "effects": self.ledger.books[key].effects} for key, meter in meters.items()
+                key: {
+                    **meter.summary(),
+                    "effects": self.ledger.books[key].effects,
+                    "withdrawals": len(self._desks[key.encode()].withdrawn),
+                }
+                for key, meter in meters.items()
             },
         }
 

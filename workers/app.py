@@ -1,5 +1,6 @@
 """The Celery worker: its settings, each with the reason it is not the default."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ from schemas.errors import ConfigurationError
 from workers.attempt import Attempt
 from workers.tasks import register
 from workers.transport import RequestsTransport
+from workers.withdrawal import Withdrawer
 
 # Batches beside each other in one process; their calls share the transport's threads.
 THREADS = 16
@@ -53,6 +55,18 @@ def credentials_of(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
     if problems:
         raise ConfigurationError("\n".join(problems[:20]))
     return found
+
+
+def prepare_withdrawals(backends: Backends, catalogue: Catalogue, pause: Callable[[float], object]) -> Withdrawer:
+    """Return what sends withdrawals; it opens no connection before there is one to send."""
+    secrets = credentials_of(catalogue)
+    return Withdrawer(
+        backends,
+        catalogue,
+        transport=lambda: RequestsTransport(private_endpoints=backends.settings.private_endpoints == "allow"),
+        credentials=lambda platform: secrets[platform.key],
+        pause=pause,
+    )
 
 
 def prepare(backends: Backends, catalogue: Catalogue) -> Attempt:

@@ -6,7 +6,7 @@ gets exactly one entry; nothing but a code that the catalogue maps makes an outc
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -19,7 +19,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError
 from backends.manifests import Item
 from platforms.model import Bearer, NoAuth, Platform, Refused, StandardWebhooks
 from schemas.errors import ConfigurationError
-from schemas.ids import job_id
+from schemas.ids import job_id, split_job_id
 from schemas.number import mask_text
 from schemas.outcome import Fault, Hold, Outcome, Reason, Refusal
 from schemas.result import DETAIL_CHARS_MAX
@@ -111,6 +111,18 @@ def build_calls(
         case _:
             assert_never(platform.protocol)
     return tuple(_call(platform, letter, credentials=credentials, now=now) for letter in letters)
+
+
+def build_withdrawal(
+    platform: Platform, *, job: str, number: str, reference: str | None, credentials: Sequence[str], now: datetime
+) -> Call:
+    """Return the call that tells a platform with a `withdraw` address that one number went back to its old owner.
+
+    `reference` is what the platform answered about the job. Raises ConfigurationError as `build_calls` does.
+    """
+    message = {"id": job, "case": split_job_id(job)[0], "number": number, "reference": reference}
+    call = _call(platform, (f"withdraw.{job}", (job,), orjson.dumps(message)), credentials=credentials, now=now)
+    return replace(call, url=platform.withdraw or "")
 
 
 def interpret(platform: Platform, answer: Answer, *, now: datetime) -> Interpretation:

@@ -1,4 +1,4 @@
-"""The one Celery task: the edge between the broker's verbs and the attempt."""
+"""The Celery tasks: the edge between the broker's verbs and the attempt, and beat's tick."""
 
 import time
 
@@ -8,6 +8,7 @@ from celery.exceptions import Reject
 
 from backends.bootstrap import Backends
 from backends.broker import TASK
+from backends.sweeps import TICK_TASK
 from schemas.errors import BackendUnavailable, ContractError
 from workers.attempt import Attempt
 from workers.burial import bury_message
@@ -17,7 +18,7 @@ log = structlog.get_logger()
 
 
 def register(app: Celery, attempt: Attempt, backends: Backends) -> None:
-    """Teach the app its task."""
+    """Teach the app its tasks."""
 
     @app.task(name=TASK)
     def deliver(body: dict[str, object]) -> None:
@@ -29,6 +30,11 @@ def register(app: Celery, attempt: Attempt, backends: Backends) -> None:
             log.warning("attempt.postponed", reason=str(error))
             time.sleep(_PAUSE_S)
             raise Reject(requeue=True) from error
+
+    @app.task(name=TICK_TASK)
+    def sweeps_due() -> None:
+        # Only passed on: a sweep takes long, and would hold a slot that calls need.
+        backends.sweeps.tick(backends.clock.now())
 
 
 def _deliver(attempt: Attempt, backends: Backends, body: dict[str, object]) -> None:

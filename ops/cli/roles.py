@@ -14,6 +14,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(worker)
     app.command(rich_help_panel=panel)(recorder)
     app.command(rich_help_panel=panel)(scheduler)
+    app.command(rich_help_panel=panel)(beat)
     app.command(rich_help_panel=panel)(simulate)
     app.command(rich_help_panel=panel)(health)
 
@@ -35,11 +36,19 @@ def recorder(with_parent: ParentOption = False) -> None:
 
 
 def scheduler(with_parent: ParentOption = False) -> None:
-    """Release what waits when it is due, until SIGTERM."""
+    """Release what waits when it is due, and step replays and sweeps, until SIGTERM."""
     from ops.processes import run_scheduler
 
     _begin(with_parent=with_parent)
     run_scheduler()
+
+
+def beat(with_parent: ParentOption = False) -> None:
+    """Ask for a look at the sweeps once a minute, until SIGTERM; several may run, one ticks."""
+    from ops.processes import run_beat
+
+    _begin(with_parent=with_parent)
+    run_beat()
 
 
 def simulate(
@@ -66,7 +75,7 @@ def simulate(
     )  # fmt: skip
 
 
-def health(role: Annotated[str, typer.Argument(help="worker, recorder or scheduler.")]) -> None:
+def health(role: Annotated[str, typer.Argument(help="worker, recorder, scheduler or beat.")]) -> None:
     """Exit 0 if a process of this role lives on this host and Redis can be reached (for health checks)."""
     from ops.processes import check_health
 

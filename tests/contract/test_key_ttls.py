@@ -11,8 +11,17 @@ import pytest
 from backends.actions import Action, What
 from backends.bootstrap import Backends
 from backends.connect import text
-from backends.keys import ADMISSION_TTL_S, PERMANENT, REPLAY_LOCK_TTL_S, SEEN_TTL_S, TRAIL_TTL_S, Keys
+from backends.keys import (
+    ADMISSION_TTL_S,
+    PERMANENT,
+    RECLAIMED_TTL_S,
+    REPLAY_LOCK_TTL_S,
+    SEEN_TTL_S,
+    TRAIL_TTL_S,
+    Keys,
+)
 from backends.replays import Group
+from backends.sweeps import Denied, Night
 from backends.waiting import Why
 from schemas.batch import Basis, Batch, Job, seal_context
 from schemas.case import Case
@@ -55,6 +64,7 @@ def busy(backends: Backends) -> Backends:
     wait(backends, run, case)
     take_into_custody(backends, run, case)
     replay(backends, case)
+    sweep(backends, case)
     act = Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}", before={}, after={})
     backends.actions.append(act)
     return backends
@@ -90,6 +100,16 @@ def replay(backends: Backends, case: str) -> None:
     (progress,) = backends.replays.get(ident).platforms
     out = Group(run=new_id(), generation=1, attempts=1, cases=(case,))
     assert backends.replays.write(ident, "t", progress=progress, sent=[out])
+
+
+def sweep(backends: Backends, case: str) -> None:
+    """Begin a night, and let a number of it be taken back."""
+    begun = Night(day="2026-11-01", run=new_id(), begun_ms=1)
+    assert not isinstance(backends.sweeps.begin("nightly", begun, holder="w", now=NOON), Denied)
+    backends.sweeps.tick(NOON)
+    backends.withdrawals.note_reclaimed(backends.vault.token(NUMBER), at=NOON)
+    backends.withdrawals.watch(case, now=NOON)
+    assert 1 == backends.withdrawals.request([f"{case}.alpha"], now=NOON)
 
 
 def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
@@ -128,7 +148,9 @@ def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
 
 def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
     """What is not made here would not be looked at above."""
-    assert PERMANENT | {"seen", "rate", "slots", "trail", "replay-lock"} == {family(key) for key in names(busy)}
+    assert PERMANENT | {"seen", "rate", "slots", "trail", "replay-lock", "reclaimed"} == {
+        family(key) for key in names(busy)
+    }
 
 
 def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
@@ -142,7 +164,7 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     """An event is recognised for three days, a trail kept for thirty; an idle limiter is forgotten in ten minutes."""
     redis: Any = busy.redis
     ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "trail": TRAIL_TTL_S,
-            "replay-lock": REPLAY_LOCK_TTL_S}  # fmt: skip
+            "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)

@@ -25,7 +25,7 @@ from schemas.batch import JOBS_MAX, Basis, Job
 from schemas.ids import ID_PATTERN, derive, job_id
 from schemas.outcome import Outcome, Refusal
 from schemas.result import DETAIL_CHARS_MAX
-from workers.connector import build_calls
+from workers.connector import build_calls, build_withdrawal
 from workers.transport import Call
 
 ROOT = Path(__file__).parents[2]
@@ -301,3 +301,17 @@ def test_the_example_server_names_a_wrong_body_without_its_values(platform: Plat
     status, answer = platform.post(body)
     assert 400 == status
     assert "138" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize("reference", [None, "R-77"])
+def test_a_withdrawal_is_what_the_document_says(reference: str | None) -> None:
+    """Who builds the address from the document takes what the dispatcher sends."""
+    entry = Catalogue.load().get("didi").model_copy(update={"withdraw": "https://didi.example/v1/withdrawals"})
+    job = job_id(derive("openapi"), "didi")
+    call = build_withdrawal(
+        entry, job=job, number="+8613800138000", reference=reference, credentials=(SECRET,), now=datetime.now(UTC)
+    )
+    named("Withdrawal").validate(json.loads(call.body))
+    assert len(call.headers["Idempotency-Key"]) <= 80
+    example = DOC["paths"]["/v1/withdrawals"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    named("Withdrawal").validate(example["goesBack"]["value"])

@@ -13,6 +13,7 @@ from backends.keys import PERMANENT, Keys
 # Queues belong to the broker, and a prefix is no key.
 NO_KEYS = {"queue", "results_queue", "unacked", "unacked_index", "unreadable", "rest"}
 NO_KEYS |= {"run_prefix", "dead_at_prefix", "trail_prefix", "case_prefix", "jobs_prefix", "details_prefix"}
+NO_KEYS |= {"run_prefix", "dead_at_prefix", "trail_prefix", "beat_prefix"}
 DOCUMENTED = re.compile(
     r"(?P<type>String|Hash|Set|Sorted set|List|Stream): \S.*; (?:(?P<permanent>permanent)|TTL (?P<ttl>\w+))\."
 )

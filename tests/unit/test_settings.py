@@ -173,3 +173,14 @@ def test_unreadable_number_keys_name_their_source_and_no_key(tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match=r"^RENEWAL_NUMBER_KEYS: line 1: ") as wrong:
         load_vault(Settings.model_validate({"number_keys": SECRET}))
     assert SECRET not in str(wrong.value)
+
+
+def test_a_setting_that_is_taken_away_does_not_reach_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler of `renewal run` must not sweep, although the environment names a folder of sweeps."""
+    monkeypatch.setenv("RENEWAL_SWEEPS", "sweeps")
+    monkeypatch.setenv("ACME_SECRET", "hush")
+    settings = Settings.load()
+    assert "sweeps" == settings.environment()["RENEWAL_SWEEPS"]
+    child = settings.model_copy(update={"sweeps": None}).environment()
+    assert "RENEWAL_SWEEPS" not in child
+    assert "hush" == child["ACME_SECRET"]

@@ -7,6 +7,7 @@ from platforms.catalogue import Catalogue
 from platforms.model import Bearer, NoAuth, StandardWebhooks
 from schemas.errors import Refused
 from simulator.sandbox import write_sandbox
+from tests.command import write_platform
 
 BASE = "http://127.0.0.1:8900"
 
@@ -81,3 +82,11 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="holds something else than a sandbox"):
         write_sandbox(Catalogue.load(), tmp_path, base_url=BASE)
     assert own.read_text() == "mine"
+
+
+def test_a_sandbox_withdraws_at_the_simulator_and_nowhere_else(tmp_path: Path) -> None:
+    """A rehearsal that told a real platform would undo what it had done."""
+    write_platform(tmp_path / "mine", "alpha", withdraw="https://alpha.example/v1/withdrawals")
+    write_platform(tmp_path / "mine", "beta")
+    sandbox = write_sandbox(Catalogue.load(tmp_path / "mine"), tmp_path / "box", base_url=BASE)
+    assert [f"{BASE}/alpha/v1/withdrawals", None] == [entry.withdraw for entry in sandbox]
