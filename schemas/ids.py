@@ -50,7 +50,7 @@ def new_id() -> str:
 def _base32(data: bytes) -> str:
     """Return 16 bytes as RFC 4648 base32, lower case and without padding.
 
-    Two letters at a time from a table: intake derives two ids a row, and the standard library takes three times as long.
+    Two letters at a time from a table: intake derives two ids a row, and the standard library takes twice as long.
     """
     bits = int.from_bytes(data) << 2
     pairs = _PAIRS
