@@ -90,7 +90,7 @@ class Runs:
 
     def begin(self, run: str, *, file: str, now: datetime) -> None:
         """Record what a run is; beginning it again (to take it up) keeps its counters."""
-        self._client.hset(self._keys.run(run), "file", file)
+        self._client.hset(self._keys.run(run), mapping={"file": file, "read_s": int(now.timestamp())})
         self._client.zadd(self._keys.runs, {run: now.timestamp()}, nx=True)
 
     def save_cursor(self, run: str, cursor: Cursor, *, now: datetime) -> None:
@@ -119,6 +119,14 @@ class Runs:
     def cancelled(self, run: str) -> str:
         """Return why a run was cancelled, or nothing."""
         return text(patiently(lambda: self._client.hget(self._keys.run(run), "cancelled")) or b"")
+
+    def save_cancel_cursor(self, run: str, cases: int) -> None:
+        """Write down how many cases of a run have been looked at by who cancels it."""
+        patiently(lambda: self._client.hset(self._keys.run(run), "cancel_cursor", cases))
+
+    def cancel_cursor(self, run: str) -> int:
+        """Return how many cases have been looked at."""
+        return int(self._client.hget(self._keys.run(run), "cancel_cursor") or 0)
 
     def newest_first(self) -> Iterator[str]:
         """Yield every run, a page at a time."""

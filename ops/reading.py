@@ -64,10 +64,16 @@ class Reading:
                 cursor = _cursor(intake, rejected_bytes=rejected.flush())
                 self.backends.runs.save_cursor(self.folder.run, cursor, now=self.backends.clock.now())
 
-            return Submitter(self.backends, self.catalogue, operator=self.operator).submit(
-                rows, run=self.folder.run, on_rejected=rejected.keep, on_progress=note, on_chunk=save, stop=stop,
-                intake=intake_since(since),
-            )  # fmt: skip
+            submitter = Submitter(self.backends, self.catalogue, operator=self.operator)
+            try:
+                return submitter.submit(
+                    rows, run=self.folder.run, on_rejected=rejected.keep, on_progress=note, on_chunk=save, stop=stop,
+                    intake=intake_since(since),
+                )  # fmt: skip
+            except Refused:
+                # Cancelled: nothing is left to take up.
+                self.folder.finish()
+                raise
 
 
 def intake_since(cursor: Cursor) -> Intake:
