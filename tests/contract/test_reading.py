@@ -14,7 +14,10 @@ from ops.reading import Reading
 from ops.run_desk import RunState, state_of
 from ops.run_folder import RunFolder, RunOptions
 from platforms.catalogue import Catalogue
+from producers.rows import Row
 from producers.submit import Intake
+from schemas.batch import Lane
+from schemas.case import Case
 from schemas.errors import Refused
 from tests.command import CUTOFF
 
@@ -127,9 +130,12 @@ def test_what_was_read_is_not_parsed_again(reader: Reader, monkeypatch: pytest.M
     since = reading.begin()
     made: list[int] = []
     case_of = producers.submit.Submitter._case
-    monkeypatch.setattr(
-        producers.submit.Submitter, "_case", lambda self, row: made.append(row.line) or case_of(self, row)
-    )
+
+    def noted(submitter: producers.submit.Submitter, row: Row) -> Case:
+        made.append(row.line)
+        return case_of(submitter, row)
+
+    monkeypatch.setattr(producers.submit.Submitter, "_case", noted)
     reading.submit(since=since, on_progress=lambda _: None, stop=Event())
     assert made
     assert min(made) > since.line > 12
@@ -224,7 +230,7 @@ def test_who_waits_for_the_queue_says_so_and_goes_on(
     monkeypatch.setattr(producers.submit, "_DRAIN_POLL_S", 0.0)
     reading = reader(write_file(tmp_path / "a.csv"))
     depths = iter([10_000, 9_000, *[0] * 50])
-    lane = backends.broker.queues[producers.submit.Lane.BULK].name
+    lane = backends.broker.queues[Lane.BULK].name
     monkeypatch.setattr(backends.broker, "depths", lambda: {lane: next(depths)})
     said: list[str] = []
     seen: list[str] = []
