@@ -72,11 +72,11 @@ class LiveLine(_Screen):
         # What is over within some seconds needs no line before its last one.
         self._due_s = clock() + PLAIN_INTERVAL_S
 
-    def update(self, text: str) -> None:
-        """Show `text`; off a terminal at most one line every `PLAIN_INTERVAL_S`."""
+    def update(self, text: str, *, news: bool = False) -> None:
+        """Show `text`; off a terminal at most one line every `PLAIN_INTERVAL_S`, but for news."""
         if self._live:
             self._live.update(Text(f"{self._title}: {text}"), refresh=True)
-        elif self._clock() >= self._due_s:
+        elif news or self._clock() >= self._due_s:
             self._print(text)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def submit_file(options: RunOptions, *, rejected: Path | None, stop: threading.E
         since = reading.begin()
         try:
             with LiveLine(console, title=f"renewal submit {Path(options.file).name}") as line:
-                intake = reading.submit(since=since, on_progress=_Teller(backends, line.update).tell, stop=stop)
+                intake = reading.submit(since=since, on_progress=_Teller(backends, line).tell, stop=stop)
         finally:
             if rejected is not None and reading.rejected.exists():
                 copy(reading.rejected, rejected)
@@ -85,8 +84,9 @@ def submit_file(options: RunOptions, *, rejected: Path | None, stop: threading.E
 class _Teller:
     """Says how far a file has been read, and why it is not read on."""
 
-    def __init__(self, backends: Backends, show: Callable[[str], None]) -> None:
-        self._backends, self._show = backends, show
+    def __init__(self, backends: Backends, line: LiveLine) -> None:
+        self._backends, self._line = backends, line
+        self._waited = False
         self._looked_s, self._alive = float("-inf"), True
 
     def tell(self, intake: Intake) -> None:
@@ -94,7 +94,9 @@ class _Teller:
             f"{intake.accepted:,} cases accepted · {intake.duplicate:,} known already · {intake.rejected:,} refused"
             f" · {intake.batches:,} batches queued"
         )
-        self._show(f"{counts} · waits: {intake.waits}{self._nobody()}" if intake.waits else counts)
+        text = f"{counts} · waits: {intake.waits}{self._nobody()}" if intake.waits else counts
+        self._line.update(text, news=bool(intake.waits) and not self._waited)
+        self._waited = bool(intake.waits)
 
     def _nobody(self) -> str:
         # Without a worker the queue never drains: who waits must be told.
