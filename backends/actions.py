@@ -35,6 +35,7 @@ class What(StrEnum):
     PLATFORM_SUSPEND = "platform.suspend"
     PLATFORM_PROBE = "platform.probe"
     PLATFORM_LIMIT = "platform.limit"
+    RUN_CANCEL = "run.cancel"
     RETRIES_RUN_NOW = "retries.run_now"
     RETRIES_CANCEL = "retries.cancel"
     DEAD_REPLAY = "dead.replay"

@@ -4,7 +4,6 @@ AES-256-GCM-SIV (RFC 8452): a repeated nonce reveals only that two texts are equ
 place by the context, so that a blob cannot be moved to another case or batch.
 """
 
-import hashlib
 import hmac
 import os
 import re
@@ -88,7 +87,7 @@ class Vault:
 
     def token(self, text: str) -> str:
         """Return the keyed token by which a number or reference is found: equal texts, equal tokens."""
-        return derive(hmac.new(self._token_key, text.encode(), hashlib.sha256).hexdigest())
+        return derive(hmac.digest(self._token_key, text.encode(), "sha256").hex())
 
 
 def new_key_file() -> str:

@@ -73,7 +73,7 @@ def audit(backends: Backends, *, run: str | None = None, pause: Callable[[float]
 
     A job that is between two hands is looked at again, so a working system may be audited too.
     """
-    runs = [run] if run else backends.runs.newest_first()
+    runs = [run] if run else list(backends.runs.newest_first())
     if not runs:
         raise NotFound("no run yet")
     found = Audit(redriven=backends.custody.counts()[1])

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from backends.bootstrap import Backends
-from backends.runs import Counters
+from backends.runs import Counters, RunFacts
 from backends.store import CaseView
 from backends.waiting_view import WaitingBatch, WaitingFilter
 from ops.progress import PlatformProgress, Progress
@@ -65,8 +66,8 @@ class Inspector:
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
-    def runs(self) -> list[str]:
-        """Return every run, newest first."""
+    def runs(self) -> Iterator[str]:
+        """Yield every run, newest first."""
         return self._backends.runs.newest_first()
 
     def run_cases(self, run: str) -> Iterator[CaseView]:
@@ -86,13 +87,14 @@ class Inspector:
         run: str,
         *,
         at_s: float,
-        since: dict[str, Counters],
+        since: dict[str, Counters] | None,
         intake_done: bool,
         rejected: int,
         duplicate: int,
-        events: Sequence[str],
+        events: Sequence[str] = (),
+        intake_waits: str = "",
     ) -> Progress:
-        """Return how far a run is; platforms are counted from `since`, their counters when it began."""
+        """Return how far a run is; platforms are counted from `since`, their counters when it began, or left out."""
         counters = self._backends.runs.counters(run)
         total, accepted = counters.get("jobs"), counters.get("accepted")
         verdicts = {Verdict(name): n for name, n in counters.family("verdict").items() if n}
@@ -108,10 +110,32 @@ class Inspector:
             verdicts=verdicts,
             attempts=counters.get("attempts"),
             calls=counters.get("calls"),
-            platforms=tuple(self._platforms(since)),
+            platforms=() if since is None else tuple(self._platforms(since)),
             workers_alive=len(self._backends.heartbeats.alive("worker")),
             events=tuple(events),
+            intake_waits=intake_waits,
         )
+
+    def progress_of(self, facts: RunFacts, *, at_s: float) -> Progress:
+        """Return how far any run is, from what is stored of it."""
+        return self.progress(
+            facts.run,
+            at_s=at_s,
+            since=None,
+            intake_done=facts.read_whole or bool(facts.cancelled),
+            rejected=facts.rejected,
+            duplicate=facts.duplicate,
+            intake_waits=facts.waits,
+        )
+
+    def run_facts(self, runs: Sequence[str]) -> list[RunFacts]:
+        """Return what is known of each run. Raises NotFound."""
+        return self._backends.runs.facts(runs)
+
+    @property
+    def now(self) -> datetime:
+        """The instant from which times are counted."""
+        return self._backends.clock.now()
 
     def _platforms(self, since: dict[str, Counters]) -> Iterator[PlatformProgress]:
         for platform, now in zip(self.catalogue, self.platform_counters().values(), strict=True):

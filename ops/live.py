@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from ops.progress import (
     STATE_WORDS,
@@ -32,34 +33,69 @@ _SEPARATOR: Final = Text(" · ")
 _STYLES: Final = {State.DEAD: "bold red", State.REFUSED: "yellow", State.PENDING_REVIEW: "yellow"}
 
 
-class LiveView:
-    """Shows progress on `console` and leaves the last picture standing; writes to nothing else."""
+class _Screen:
+    """One thing that changes: a picture on a terminal, plain lines anywhere else."""
 
-    def __init__(self, console: Console, *, title: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show nothing before the first update."""
-        self._console = console
-        self._title = title
-        self._clock = clock
+    def __init__(self, console: Console, *, title: str, clock: Callable[[], float], transient: bool) -> None:
+        self._console, self._title, self._clock, self._transient = console, title, clock, transient
         self._live: Live | None = None
-        self._last: tuple[Progress, Sequence[Sample]] | None = None
         self._due_s = float("-inf")
-        self._shown = True
 
     def __enter__(self) -> Self:
         """Take the terminal, if there is one."""
         # FORCE_COLOR makes rich take any pipe for a terminal; cursor codes belong only on a real one.
         if self._console.is_interactive and self._console.file.isatty():
-            self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
+            self._live = Live(
+                console=self._console, auto_refresh=False, redirect_stdout=False, transient=self._transient
+            )
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the terminal back; the last state of the run is on it."""
+        """Give the terminal back."""
         if self._live:
             self._live.stop()
-        elif self._last and not self._shown:
+
+    def _print(self, text: str) -> None:
+        self._due_s = self._clock() + PLAIN_INTERVAL_S
+        self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveLine(_Screen):
+    """Shows one line of text while it changes, and leaves nothing behind on a terminal."""
+
+    def __init__(self, console: Console, *, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing before the first update."""
+        super().__init__(console, title=title, clock=clock, transient=True)
+        # What is over within some seconds needs no line before its last one.
+        self._due_s = clock() + PLAIN_INTERVAL_S
+
+    def update(self, text: str, *, news: bool = False) -> None:
+        """Show `text`; off a terminal at most one line every `PLAIN_INTERVAL_S`, but for news."""
+        if self._live:
+            self._live.update(Text(f"{self._title}: {text}"), refresh=True)
+        elif news or self._clock() >= self._due_s:
+            self._print(text)
+
+
+class LiveView(_Screen):
+    """Shows progress on `console` and leaves the last picture standing; writes to nothing else."""
+
+    def __init__(self, console: Console, *, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing before the first update."""
+        super().__init__(console, title=title, clock=clock, transient=False)
+        self._last: tuple[Progress, Sequence[Sample]] | None = None
+        self._shown = True
+
+    @override
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the terminal back; the last state of the run is on it."""
+        super().__exit__(kind, error, trace)
+        if not self._live and self._last and not self._shown:
             self._print_line(*self._last)
 
     def update(self, progress: Progress, samples: Sequence[Sample]) -> None:
@@ -71,9 +107,8 @@ class LiveView:
             self._print_line(progress, samples)
 
     def _print_line(self, progress: Progress, samples: Sequence[Sample]) -> None:
-        self._due_s, self._shown = self._clock() + PLAIN_INTERVAL_S, True
-        text = f"{self._title}: {plain_line(progress, samples)}"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._shown = True
+        self._print(plain_line(progress, samples))
 
 
 def plain_line(progress: Progress, samples: Sequence[Sample]) -> str:
@@ -81,7 +116,8 @@ def plain_line(progress: Progress, samples: Sequence[Sample]) -> str:
     if progress.jobs_total == 0:
         return _nothing_yet(progress)
     share = percent_text(progress.settled, progress.jobs_total)
-    return f"{share} · {_figures(progress, samples)} · {progress.waiting:,} waiting · {progress.dead:,} dead"
+    waits = f" · {progress.intake_waits}" if progress.intake_waits else ""
+    return f"{share} · {_figures(progress, samples)} · {progress.waiting:,} waiting · {progress.dead:,} dead{waits}"
 
 
 def screen(progress: Progress, samples: Sequence[Sample], *, title: str, columns: int) -> RenderableType:
@@ -91,6 +127,8 @@ def screen(progress: Progress, samples: Sequence[Sample], *, title: str, columns
         parts.append(Text(_nothing_yet(progress)))
     else:
         parts += [_bar(progress), Text(_figures(progress, samples)), *_states(progress, columns)]
+        if progress.intake_waits:
+            parts.append(_one_line(progress.intake_waits, "yellow"))
     slowest = slowest_platforms(progress.platforms, limit=PLATFORMS_SHOWN_MAX)
     if slowest:
         parts += [Text(), _platforms(slowest, roomy=columns >= _ROOMY_COLUMNS)]

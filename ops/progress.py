@@ -123,6 +123,7 @@ class Progress:
     platforms: tuple[PlatformProgress, ...]
     workers_alive: int
     events: tuple[str, ...]
+    intake_waits: str = ""  # why the file is not read on at this moment
 
     @property
     def settled(self) -> int:

@@ -3,7 +3,6 @@
 Each file is written beside its name and renamed when whole, so a half-written one is never mistaken for a report.
 """
 
-import csv
 import json
 import re
 from collections import Counter
@@ -116,15 +115,10 @@ def result_rows(*, reference: str, number: str, case: str, jobs: Iterable[tuple[
         )
 
 
-def write_rejected(path: Path, rows: Iterable[RejectedRow]) -> int:
-    """Write rejected.csv, numbers masked, and return how many rows it holds."""
-    count = 0
-    with whole_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(RejectedRow._fields)
-        for count, row in enumerate(map(_without_number, rows), start=1):  # noqa: B007 - the last value is the answer
-            writer.writerow((row.line, row.field, row.problem, _harmless(row.value)))
-    return count
+def rejected_cells(row: RejectedRow) -> tuple[int, str, str, str]:
+    """Return a row of rejected.csv, numbers masked and harmless in a spreadsheet."""
+    row = _without_number(row)
+    return row.line, row.field, row.problem, _harmless(row.value)
 
 
 def write_report(
@@ -139,8 +133,12 @@ def write_report(
     command: str,
     sandbox: bool,
     findings: Findings | None = None,
+    watched: bool = True,
 ) -> None:
-    """Write report.html and report.json into `folder`. Without `findings` the page points at results.csv instead."""
+    """Write report.html and report.json into `folder`. Without `findings` the page points at results.csv instead.
+
+    Of a run that was not `watched` from its start, neither its curve nor the calls of each platform are known.
+    """
     values = {
         "summary": summary,
         "progress": progress,
@@ -154,11 +152,12 @@ def write_report(
         "slowest": slowest_platforms(progress.platforms, limit=PLATFORMS_SHOWN_MAX),
         "names": {platform.key: platform for platform in progress.platforms},
         "shown_max": PLATFORMS_SHOWN_MAX,
+        "watched": watched,
     }
     with whole_file(folder / "report.html") as file:
         file.writelines(_template_environment().get_template("report.html.j2").generate(values))
     about = {"started_at": _iso(started_at), "finished_at": _iso(finished_at), "sandbox": sandbox}
-    platforms = [_platform_row(platform) for platform in progress.platforms]
+    platforms = [_platform_row(platform, watched=watched) for platform in progress.platforms]
     with whole_file(folder / "report.json") as file:
         json.dump(
             summary.model_dump(mode="json") | about | {"platforms": platforms}, file, ensure_ascii=False, indent=1
@@ -201,13 +200,17 @@ def _template_environment() -> Environment:
     return environment
 
 
-def _platform_row(platform: PlatformProgress) -> dict[str, Any]:
-    return {
+def _platform_row(platform: PlatformProgress, *, watched: bool) -> dict[str, Any]:
+    known = {
         "key": platform.key,
         "name": {"zh": platform.name_zh, "en": platform.name_en},
         "category": platform.category,
         "jobs": platform.jobs,
         "by_state": {state: count for state, count in platform.by_state.items() if count},
+    }
+    if not watched:
+        return known
+    return known | {
         "calls": platform.calls,
         "attempts": platform.attempts,
         "faults": dict(platform.faults),

@@ -17,22 +17,21 @@ from redis.exceptions import RedisError
 
 from backends.bootstrap import Backends, embedded_if_needed, open_backends
 from backends.log import configure_logging
-from backends.runs import Counters
+from backends.runs import Counters, Cursor
 from backends.settings import Settings
-from ops.inspector import Inspector, JobCounter
+from ops.inspector import Inspector
 from ops.ledger import compare
-from ops.progress import Progress, RejectedRow, Sample
-from ops.report import ResultsCsv, write_rejected, write_report
+from ops.progress import Progress, Sample
+from ops.reading import REJECTED, Reading, intake_since
 from ops.run_folder import RunFolder, RunOptions
+from ops.run_report import Watched, report_watched
 from ops.session import in_sandbox, with_sandbox_keys
 from ops.supervisor import Supervisor
 from platforms.catalogue import SAMPLE, Catalogue
 from producers.intake import read
-from producers.rows import Rejection
-from producers.submit import Intake, Submitter
+from producers.submit import Intake
 from schemas.errors import BackendUnavailable, Refused
-from schemas.state import Verdict
-from schemas.summary import CaseCounts, JobCounts, LedgerCheck, Summary
+from schemas.summary import LedgerCheck, Summary
 from simulator.sandbox import write_sandbox
 from simulator.server import listen
 from workers.app import credentials_of
@@ -40,7 +39,6 @@ from workers.app import credentials_of
 _TICK_S = 1.0
 _LEFTOVERS_S = 60.0
 _STORE_AWAY_S = 60.0
-_REJECTED_KEPT_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,6 @@ class Run:
     ) -> None:
         self._options, self._watch, self._stop, self._data_dir = options, watch, stop, data_dir
         self._samples: list[Sample] = []
-        self._rejected: list[Rejection] = []
         self._intake = Intake()
         self._intake_done = threading.Event()
         self._intake_error: BaseException | None = None
@@ -89,7 +86,8 @@ class Run:
             settings = with_sandbox_keys(settings) if options.sandbox else settings
             settings, server = stack.enter_context(embedded_if_needed(settings))
             settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
-            folder = stack.enter_context(RunFolder(settings.data_dir, options))
+            scope = ("run", settings.namespace, settings.operator)
+            folder = stack.enter_context(RunFolder(settings.data_dir, options, scope=scope))
             # A file of its own: on the terminal is the live view, and what people must know is among its events.
             configure_logging(stack.enter_context((folder.path / "run.log").open("a", encoding="utf-8", buffering=1)))
             stack.callback(configure_logging)
@@ -154,8 +152,18 @@ class Run:
     ) -> RunEnd:
         inspector = Inspector(backends, catalogue)
         since = inspector.platform_counters()
-        backends.runs.begin(folder.run, file=Path(self._options.file).name, now=backends.clock.now())
-        threading.Thread(target=self._submit, args=(backends, catalogue, folder.run), daemon=True).start()
+        options = self._options
+        reading = Reading(
+            backends=backends,
+            catalogue=catalogue,
+            folder=folder,
+            file=options.file,
+            encoding=options.encoding,
+            operator=f"sandbox-{folder.run[:8]}" if options.sandbox else backends.settings.operator,
+        )
+        cursor = reading.begin()
+        self._intake = intake_since(cursor)
+        threading.Thread(target=self._submit, args=(reading, cursor), daemon=True).start()
         last = self._wait(backends, inspector, supervisor, folder=folder, since=since)
         supervisor.events.append("stopping")
         open_jobs = inspector.open_jobs([folder.run, *self._intake.other_runs])
@@ -167,16 +175,9 @@ class Run:
             folder.finish()
         return end
 
-    def _submit(self, backends: Backends, catalogue: Catalogue, run: str) -> None:
-        options = self._options
-        operator = f"sandbox-{run[:8]}" if options.sandbox else backends.settings.operator
+    def _submit(self, reading: Reading, since: Cursor) -> None:
         try:
-            rows = read(
-                "-" if options.file == "-" else Path(options.file), encoding=options.encoding, known_platforms=catalogue
-            )
-            self._intake = Submitter(backends, catalogue, operator=operator).submit(
-                rows, run=run, on_rejected=self._keep, on_progress=self._note, stop=self._stop
-            )
+            self._intake = reading.submit(since=since, on_progress=self._note, stop=self._stop)
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
             self._intake_error = error
         finally:
@@ -184,10 +185,6 @@ class Run:
 
     def _note(self, intake: Intake) -> None:
         self._intake = intake
-
-    def _keep(self, rejection: Rejection) -> None:
-        if len(self._rejected) < _REJECTED_KEPT_MAX:
-            self._rejected.append(rejection)
 
     def _wait(
         self,
@@ -239,6 +236,7 @@ class Run:
             rejected=self._intake.rejected,
             duplicate=self._intake.duplicate,
             events=tuple(supervisor.events),
+            intake_waits=self._intake.waits,
         )
 
     # -- reporting -------------------------------------------------------------------------------------------------
@@ -246,57 +244,19 @@ class Run:
     def _report(
         self, inspector: Inspector, last: Progress, *, folder: RunFolder, ledger: LedgerCheck | None, open_jobs: int
     ) -> RunEnd:
-        target = self._options.report or folder.path / "report"
-        target.mkdir(parents=True, exist_ok=True)
-        jobs, verdicts = JobCounter(), dict.fromkeys(last.verdicts, 0)
-        with ResultsCsv(target / "results.csv") as results:
-            for case in inspector.run_cases(folder.run):
-                records = [(platform, case.record(platform)) for platform in case.platforms]
-                settled = [(platform, case.record(platform)) for platform in case.settled]
-                results.write_case(reference=case.reference, number=case.mask, case=case.id, jobs=[*records, *settled])
-                verdicts[case.verdict] = verdicts.get(case.verdict, 0) + 1
-                for _, record in records:
-                    jobs.add(record)
-            findings = results.findings
-        rejected = [RejectedRow(r.line, r.field, r.problem, r.value) for r in self._rejected]
-        write_rejected(target / "rejected.csv", rejected)
-        summary = self._summary(last, jobs.counts, verdicts=verdicts, target=target, run=folder.run, ledger=ledger)
-        write_report(
-            target,
-            summary=summary,
-            progress=last,
-            samples=self._samples,
-            rejected=rejected,
-            started_at=self._started_at,
-            finished_at=datetime.now(UTC),
-            command=f"renewal run {Path(self._options.file).name}" + (" --sandbox" if ledger else ""),
-            sandbox=ledger is not None,
-            findings=findings,
-        )
-        return RunEnd(summary=summary, rejected=self._intake.rejected, open_jobs=open_jobs, dead=last.dead)
-
-    def _summary(
-        self,
-        last: Progress,
-        jobs: JobCounts,
-        *,
-        verdicts: dict[Verdict, int],
-        target: Path,
-        run: str,
-        ledger: LedgerCheck | None,
-    ) -> Summary:
-        names = ("report.html", "report.json", "results.csv", "rejected.csv")
-        return Summary(
-            run=run,
-            cases=CaseCounts(
-                accepted=last.cases_accepted, rejected=self._intake.rejected, duplicate=self._intake.duplicate
+        command = f"renewal run {Path(self._options.file).name}" + (" --sandbox" if ledger else "")
+        summary = report_watched(
+            inspector,
+            folder.run,
+            self._options.report or folder.path / "report",
+            watched=Watched(
+                progress=last,
+                samples=self._samples,
+                started_at=self._started_at,
+                command=command,
+                sandbox=ledger is not None,
             ),
-            jobs=jobs,
-            verdicts={verdict: n for verdict, n in verdicts.items() if n},
-            attempts=last.attempts,
-            calls=last.calls,
-            duration_s=round(last.at_s, 3),
-            jobs_per_s=round((last.settled - self._samples[0].settled) / last.at_s, 1) if last.at_s else 0.0,
-            files={name: str(target / name) for name in names},
+            rejected=folder.path / REJECTED,
             ledger=ledger,
         )
+        return RunEnd(summary=summary, rejected=self._intake.rejected, open_jobs=open_jobs, dead=last.dead)

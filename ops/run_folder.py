@@ -36,9 +36,10 @@ class RunOptions:
 class RunFolder:
     """Where one run keeps its own things; only one process at a time works in it."""
 
-    def __init__(self, data_dir: Path, options: RunOptions) -> None:
+    def __init__(self, data_dir: Path, options: RunOptions, *, scope: tuple[str, ...]) -> None:
+        """`scope` names what else makes a run another one: the command, and the stores and operator it works for."""
         self._runs = data_dir / "runs"
-        self._options = options
+        self._options, self._scope = options, scope
         self.run = ""
         self.path = self._runs
         self._lock: IO[str] | None = None
@@ -100,4 +101,4 @@ class RunFolder:
             raise InputError(f"{self._options.file}: {error.strerror or error}") from None
         options = asdict(self._options)
         asked = ("encoding", "catalogue", "platforms", "sandbox", "faults", "seed")
-        return derive(digest.hexdigest(), *(str(options[name]) for name in asked))
+        return derive(digest.hexdigest(), *self._scope, *(str(options[name]) for name in asked))

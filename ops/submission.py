@@ -1,52 +1,105 @@
 """`renewal submit`: put a file on the jobs queue and leave."""
 
-from collections.abc import Callable
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
+from backends.bootstrap import Backends
 from backends.log import configure_logging
+from ops.live import LiveLine
 from ops.progress import RejectedRow
-from ops.report import write_rejected
+from ops.reading import Reading
+from ops.rejected import copy, first_rows
+from ops.run_folder import RunFolder, RunOptions
 from ops.session import opened
-from platforms.catalogue import Catalogue
 from producers.intake import read
-from producers.rows import Rejection
-from producers.submit import Submitter
-from schemas.ids import new_id
+from producers.submit import Intake
 
-_SHOWN_MAX = 10
+REFUSED_SHOWN_MAX = 10
+_ALIVE_EVERY_S = 5.0
 
 
-def submit_file(
-    file: str,
-    *,
-    encoding: str,
-    catalogue: Path | None,
-    platforms: list[str],
-    rejected: Path | None,
-    say: Callable[[str], None],
-) -> int:
-    """Submit, and say what became of the rows. Returns 0, or 3 if rows were refused. Raises RenewalError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What became of the rows of a file. `whole` says that it was read to its end."""
+
+    run: str
+    accepted: int
+    duplicate: int
+    rejected: int
+    batches: int
+    taken_up_after_line: int
+    whole: bool
+    workers_alive: int
+    examples: tuple[RejectedRow, ...]
+
+
+def submit_file(options: RunOptions, *, rejected: Path | None, stop: threading.Event, console: Console) -> Submission:
+    """Submit a file; one that was begun and not finished is taken up where it was. Raises RenewalError."""
     configure_logging()
-    refused: list[Rejection] = []
-    with opened(catalogue=catalogue) as (backends, loaded):
-        chosen: Catalogue = loaded.select(platforms) if platforms else loaded
-        run = new_id()
+    with contextlib.ExitStack() as stack:
+        backends, loaded = stack.enter_context(opened(catalogue=options.catalogue))
+        chosen = loaded.select(list(options.platforms)) if options.platforms else loaded
+        if options.file != "-" and not Path(options.file).is_file():
+            # Reading says more about it than the folder would.
+            next(iter(read(Path(options.file), encoding=options.encoding, known_platforms=chosen)), None)
+        settings = backends.settings
+        scope = ("submit", settings.namespace, settings.operator)
+        folder = stack.enter_context(RunFolder(settings.data_dir, options, scope=scope))
         backends.broker.declare()
-        rows = read("-" if file == "-" else Path(file), encoding=encoding, known_platforms=chosen)
-        backends.runs.begin(run, file=Path(file).name, now=backends.clock.now())
-        intake = Submitter(backends, chosen, operator=backends.settings.operator).submit(
-            rows, run=run, on_rejected=refused.append
+        reading = Reading(
+            backends=backends,
+            catalogue=chosen,
+            folder=folder,
+            file=options.file,
+            encoding=options.encoding,
+            operator=settings.operator,
         )
-        say(
-            f"run {run}: {intake.accepted} cases accepted, {intake.duplicate} known already, {intake.rejected} rows"
-            f" refused, {intake.batches} batches queued"
+        since = reading.begin()
+        try:
+            with LiveLine(console, title=f"renewal submit {Path(options.file).name}") as line:
+                intake = reading.submit(since=since, on_progress=_Teller(backends, line).tell, stop=stop)
+        finally:
+            if rejected is not None and reading.rejected.exists():
+                copy(reading.rejected, rejected)
+        if not stop.is_set():
+            folder.finish()
+        return Submission(
+            run=folder.run,
+            accepted=intake.accepted,
+            duplicate=intake.duplicate,
+            rejected=intake.rejected,
+            batches=intake.batches,
+            taken_up_after_line=since.line,
+            whole=not stop.is_set(),
+            workers_alive=len(backends.heartbeats.alive("worker")),
+            examples=tuple(first_rows(reading.rejected)[:REFUSED_SHOWN_MAX]),
         )
-        if not backends.heartbeats.alive("worker"):
-            say("no worker runs yet: `renewal up` starts the whole system")
-    for row in refused[:_SHOWN_MAX]:
-        say(f"line {row.line}: {row.field}: {row.problem}")
-    if len(refused) > _SHOWN_MAX:
-        say(f"… and {len(refused) - _SHOWN_MAX} more" + ("" if rejected else "; `--rejected FILE` keeps them all"))
-    if rejected is not None:
-        write_rejected(rejected, [RejectedRow(row.line, row.field, row.problem, row.value) for row in refused])
-    return 3 if refused else 0
+
+
+class _Teller:
+    """Says how far a file has been read, and why it is not read on."""
+
+    def __init__(self, backends: Backends, line: LiveLine) -> None:
+        self._backends, self._line = backends, line
+        self._waited = False
+        self._looked_s, self._alive = float("-inf"), True
+
+    def tell(self, intake: Intake) -> None:
+        counts = (
+            f"{intake.accepted:,} cases accepted · {intake.duplicate:,} known already · {intake.rejected:,} refused"
+            f" · {intake.batches:,} batches queued"
+        )
+        text = f"{counts} · waits: {intake.waits}{self._nobody()}" if intake.waits else counts
+        self._line.update(text, news=bool(intake.waits) and not self._waited)
+        self._waited = bool(intake.waits)
+
+    def _nobody(self) -> str:
+        # Without a worker the queue never drains: who waits must be told.
+        if time.monotonic() - self._looked_s > _ALIVE_EVERY_S:
+            self._looked_s, self._alive = time.monotonic(), bool(self._backends.heartbeats.alive("worker"))
+        return "" if self._alive else "; no worker runs: `renewal up` starts the whole system"

@@ -1,27 +1,33 @@
 """Reads an input file of any size, row by row, in fixed memory (design: "Input file"; requirement 5).
 
-bytes → text → physical lines → the seven values of a row → Row or Rejection
+bytes → text → physical lines → the seven values of a row → Row or Rejection; Parquet gives the seven values at once
 """
 
 import csv
 from collections.abc import Callable, Container, Iterator
-from itertools import islice
+from itertools import dropwhile, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, Literal, cast
 
 import orjson
 
-from producers.lines import LINE_CHARS_MAX, FileProblem, Lines, Source, numbered_lines
+from producers import parquet
+from producers.lines import LINE_CHARS_MAX, FileProblem, Lines, Source, numbered_lines, opened_whole
 from producers.rows import COLUMNS, REQUIRED, Rejection, Row, RowProblem, RowRules, Values, near, shown
 
 __all__ = ["Format", "Rejection", "Row", "read"]
 
-Format = Literal["csv", "jsonl"]
+Format = Literal["csv", "jsonl", "parquet"]
 ROW_LINES_MAX: Final = 16
 
 _ValuesOf = Callable[[str], Values | None]
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_KNOWN: Final = frozenset(COLUMNS)
+_TEXT: Final = frozenset({str})
+_BLANK: Final = dict.fromkeys(COLUMNS, "")
+_in_order: Final = itemgetter(*COLUMNS)
 _ALLOWED = f"{', '.join(REQUIRED)} (optional: {', '.join(name for name in COLUMNS if name not in REQUIRED)})"
 
 
@@ -31,32 +37,67 @@ def read(
     known_platforms: Container[str],
     encoding: str = "utf-8",
     fmt: Format | None = None,
+    after: int = 0,
 ) -> Iterator[Row | Rejection]:
     """Yield one Row or Rejection for every data row, in the order of the file; blank lines are none.
 
-    The file is opened when iteration begins. `fmt` overrides what the name says (.jsonl, .ndjson, else CSV); a stream
-    and `-` (standard input) are CSV unless it says otherwise, and are left open. A row may span 16 lines of 64 Ki
-    characters; its line number is that of its first line. Raises InputError, after the rows before it, where the file
-    itself cannot be read on.
+    The file is opened when iteration begins. `fmt` overrides what the name says (.jsonl, .ndjson, .parquet, .pq, else
+    CSV); a stream and `-` (standard input) are CSV unless it says otherwise, and are left open. A row may span 16 lines
+    of 64 Ki characters; its line number is that of its first line, in Parquet its place among the rows. `after` is the
+    line of a row of this very file: reading goes on behind it, and what stands before it is not parsed. Raises
+    InputError, after the rows before it, where the file itself cannot be read on.
     """
+    rules = RowRules(known_platforms)
+    form = fmt or _format_of(source)
+    if form == "parquet":
+        yield from _parquet_rows(source, rules, after=after)
+        return
     with numbered_lines(source, encoding) as lines:
-        yield from _rows(lines, _values_of(lines, fmt or _format_of(source)), RowRules(known_platforms))
+        values_of = _values_of(lines, form)
+        # The row at `after` itself is read again, since only reading it tells how many lines it spans.
+        lines.skip_to(after - 1)
+        yield from dropwhile(lambda item: item.line <= after, _rows(lines, values_of, rules))
+
+
+def _parquet_rows(source: Source, rules: RowRules, *, after: int) -> Iterator[Row | Rejection]:
+    with opened_whole(source) as stream:
+        for first, columns in parquet.parts(stream, after=after, check_names=_header_problem):
+            odd = any(isinstance(column, parquet.Odd) for column in columns)
+            for row, values in enumerate(zip(*columns, strict=True), start=first):
+                try:
+                    if odd:
+                        _check_cells(values)
+                    yield rules.row(row, cast("Values", values))
+                except RowProblem as problem:
+                    yield _rejection(row, problem)
+
+
+def _check_cells(values: tuple[str | RowProblem, ...]) -> None:
+    for value in values:
+        if isinstance(value, RowProblem):
+            raise value
 
 
 def _rows(lines: Lines, values_of: _ValuesOf, rules: RowRules) -> Iterator[Row | Rejection]:
+    row_of = rules.row
     for text in lines:
         line = lines.number
         try:
-            _check_line(text)
+            if len(text) > LINE_CHARS_MAX or "\0" in text:
+                _check_line(text)
             values = values_of(text)
             if values is not None:
-                yield rules.row(line, values)
+                yield row_of(line, values)
         except RowProblem as problem:
             said = problem.problem
             if lines.number > line:
                 # Where a quote was forgotten, these lines were swallowed: they must be named.
                 said += f" (in quotes, this row runs to line {lines.number})"
-            yield Rejection(line=line, field=problem.field, problem=said, value=shown(problem.value))
+            yield _rejection(line, problem, said)
+
+
+def _rejection(line: int, problem: RowProblem, said: str | None = None) -> Rejection:
+    return Rejection(line=line, field=problem.field, problem=said or problem.problem, value=shown(problem.value))
 
 
 def _check_line(text: str) -> None:
@@ -100,7 +141,7 @@ class _CsvRow:
         self._pick = itemgetter(*(names.index(name) if name in names else -1 for name in COLUMNS))
 
     def __call__(self, text: str) -> Values | None:
-        fields = self._fields(text)
+        fields = self._fields(text) if '"' in text else text.rstrip("\r\n").split(",")
         if len(fields) != self._width:
             if not text.strip():
                 return None
@@ -153,6 +194,13 @@ def _json_values(text: str) -> Values | None:
         raise RowProblem("row", f"not JSON at character {error.pos + 1}", text) from None
     if not isinstance(record, dict):
         raise RowProblem("row", "expected a JSON object", text)
+    if _KNOWN.issuperset(record) and _TEXT.issuperset(map(type, record.values())):
+        return cast("Values", _in_order(_BLANK | record))
+    return _odd_values(record, text)
+
+
+def _odd_values(record: dict[str, object], text: str) -> Values:
+    """Return the values of a record whose names are not spelled as ours, or whose values are not all texts."""
     values: dict[str, str] = {}
     for given, value in record.items():
         name = given.strip().lower()
@@ -161,7 +209,7 @@ def _json_values(text: str) -> Values | None:
         if name in values:
             raise RowProblem(name, "is there twice", text)
         values[name] = _json_text(name, value)
-    return cast("Values", tuple(values.get(name, "") for name in COLUMNS))
+    return cast("Values", _in_order(_BLANK | values))
 
 
 def _json_text(name: str, value: object) -> str:
@@ -183,5 +231,7 @@ def _json_text(name: str, value: object) -> str:
 def _format_of(source: Source) -> Format:
     if not isinstance(source, Path):
         return "csv"
+    if source.suffix.lower() in _PARQUET_SUFFIXES:
+        return "parquet"
     name = source.name.lower().removesuffix(".gz")
     return "jsonl" if name.endswith(_JSONL_SUFFIXES) else "csv"

@@ -23,6 +23,7 @@ _CHUNK_BYTES = 64 * 1024
 _HEAD_BYTES_MAX = 64 * 1024
 _FOREIGN_FILES = (
     (b"\x1f\x8b", "gzip data; give the file a name that ends in .gz, or unpack it first"),
+    (b"PAR1", "Parquet data; give the file a name that ends in .parquet"),
     (b"PK\x03\x04", "a ZIP or Excel file; save the sheet as CSV"),
 )
 
@@ -55,6 +56,26 @@ class Lines:
         """Deliver these lines again."""
         self._back.extendleft(reversed(lines))
         self.number -= len(lines)
+
+    def skip_to(self, line: int) -> None:
+        """Leave out lines until `line` is the last one that is counted; none of them is looked at."""
+        while self._back and self.number < line:
+            next(self)
+        skipped = sum(1 for _ in islice(self._source, max(0, line - self.number)))
+        self.number += skipped
+
+
+@contextmanager
+def opened_whole(source: Source) -> Iterator[BinaryIO]:
+    """Open a file that is not read from start to end. Raises InputError, here or later, that names file and row."""
+    if _is_stdin(source):
+        raise InputError(f"{_name(source)}: Parquet cannot be read through a pipe; give the file")
+    try:
+        with _opened(source) as stream:
+            yield stream
+    except FileProblem as problem:
+        where = f"{_name(source)}: row {problem.line}" if problem.line else _name(source)
+        raise InputError(f"{where}: {problem}") from None
 
 
 @contextmanager

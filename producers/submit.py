@@ -18,12 +18,16 @@ from backends.bootstrap import Backends
 from backends.failpoint import reach
 from backends.store import Known
 from platforms.catalogue import Catalogue
+from producers.cancel import cancel_page
 from producers.rows import Rejection, Row
 from schemas.batch import Batch, Lane, ManifestPart, root_batch_id, spans_of
 from schemas.case import Case
+from schemas.errors import InputError, Refused
 from schemas.ids import case_id
 
 CHUNK_ROWS = 1000
+# Where nearly every row is refused, a chunk ends all the same: what was read must not be read again for ever.
+_CHUNK_READ_MAX = 10 * CHUNK_ROWS
 _DRAIN_POLL_S = 0.2
 _LISTS_CACHED_MAX = 256
 
@@ -36,7 +40,8 @@ class Intake:
     rejected: int = 0
     duplicate: int = 0
     batches: int = 0
-    waiting_for_queue: bool = False
+    line: int = 0  # everything up to here is on its way, or was refused
+    waits: str = ""  # why nothing is sent at this moment
     other_runs: set[str] = field(default_factory=set)  # runs that own cases of this file
 
 
@@ -65,30 +70,62 @@ class Submitter:
         run: str,
         on_rejected: Callable[[Rejection], None],
         on_progress: Callable[[Intake], None] = lambda _: None,
+        on_chunk: Callable[[Intake], None] = lambda _: None,
         stop: Event | None = None,
+        intake: Intake | None = None,
     ) -> Intake:
-        """Send every good row on its way; bad ones go to `on_rejected`. Raises BackendUnavailable.
+        """Send every good row on its way; bad ones go to `on_rejected`. Raises BackendUnavailable, Refused.
 
         Stops at the high-water mark of the queue and goes on as it drains. Returns when the broker has everything, or
-        early when `stop` is set: the same rows submitted again complete what was left.
+        early when `stop` is set: the same rows submitted again complete what was left. `on_chunk` is called whenever
+        every row up to `line` is done: who hands in only the rows behind it, with the `intake` of that moment, goes on
+        from there. Refused when somebody cancels the run. Where `rows` ends in InputError, what came before it is sent.
         """
         stop = stop or Event()
-        intake = Intake()
+        intake = intake or Intake()
         chunk: list[Case] = []
-        for row in rows:
-            if isinstance(row, Rejection):
-                intake.rejected += 1
-                on_rejected(row)
-                continue
-            chunk.append(self._case(row))
-            if len(chunk) >= CHUNK_ROWS:
-                self._submit_chunk(run, chunk, intake=intake, stop=stop, on_progress=on_progress)
-                chunk = []
-            if stop.is_set():
-                return intake
+        read = line = 0
+        problem: InputError | None = None
+        try:
+            for row in rows:
+                read, line = read + 1, row.line
+                if isinstance(row, Rejection):
+                    intake.rejected += 1
+                    on_rejected(row)
+                else:
+                    chunk.append(self._case(row))
+                if len(chunk) >= CHUNK_ROWS or read >= _CHUNK_READ_MAX:
+                    self._submit_chunk(run, chunk, intake=intake, stop=stop, on_progress=on_progress)
+                    if not stop.is_set():
+                        self._chunk_done(run, chunk, intake=intake, line=line, on_chunk=on_chunk)
+                    chunk, read = [], 0
+                if stop.is_set():
+                    return intake
+        except InputError as error:
+            problem = error
         self._submit_chunk(run, chunk, intake=intake, stop=stop, on_progress=on_progress)
+        if stop.is_set():
+            return intake
+        self._chunk_done(run, chunk, intake=intake, line=line or intake.line, on_chunk=on_chunk)
         self._backends.runs.note_intake(run, rejected=intake.rejected, duplicate=intake.duplicate)
+        if problem:
+            raise problem
         return intake
+
+    def _chunk_done(
+        self, run: str, chunk: list[Case], *, intake: Intake, line: int, on_chunk: Callable[[Intake], None]
+    ) -> None:
+        """Move the cursor. Raises Refused if the run was cancelled, and lets this chunk be cancelled too.
+
+        Who cancels marks the run first and then takes what is recorded: what is recorded after the mark is seen here.
+        """
+        reach("submit.queued")
+        if reason := self._backends.runs.cancelled(run):
+            cancel_page(self._backends, run, [case.id for case in chunk])
+            raise Refused(f"run {run} was cancelled ({reason}); the rest of the file was not read")
+        intake.line = line
+        on_chunk(intake)
+        reach("submit.cursor")
 
     def _case(self, row: Row) -> Case:
         token = self._backends.vault.token(row.number)
@@ -132,13 +169,13 @@ class Submitter:
         on_progress(intake)
 
     def _wait_for_room(self, intake: Intake, *, stop: Event, on_progress: Callable[[Intake], None]) -> None:
-        queue = self._backends.broker.queues[self._lane].name
-        while self._backends.broker.depths()[queue] >= self._backends.settings.queue_high_water:
-            intake.waiting_for_queue = True
+        queue, mark = self._backends.broker.queues[self._lane].name, self._backends.settings.queue_high_water
+        while (depth := self._backends.broker.depths()[queue]) >= mark:
+            intake.waits = f"the {self._lane} queue holds {depth:,} batches; reading goes on below {mark:,}"
             on_progress(intake)
             if stop.wait(_DRAIN_POLL_S):
                 break
-        intake.waiting_for_queue = False
+        intake.waits = ""
 
     def _record(self, run: str, chunk: list[Case], intake: Intake) -> dict[str, Unqueued]:
         """Record the chunk's cases. Returns those, by case, whose batches the broker may not have yet."""

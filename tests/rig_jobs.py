@@ -54,7 +54,7 @@ class Jobs:
 
     def open(self) -> int:
         """Return how many jobs of all runs the dispatcher still holds."""
-        return self._inspector.open_jobs(self._inspector.runs())
+        return self._inspector.open_jobs(list(self._inspector.runs()))
 
     def settle(self, *, seconds: float = SETTLE_S, patience_s: float = PATIENCE_S) -> None:
         """Wait until the dispatcher holds no job any more; `hurry` it when nothing has moved for `patience_s`."""

@@ -125,10 +125,9 @@ def export(
     if unknown:
         raise InputError(f"--state {', '.join(sorted(unknown))}: expected one of {', '.join(State)}")
     with _inspector(sandbox=sandbox) as inspector:
-        runs = inspector.runs()
-        if not runs:
+        chosen = run or next(inspector.runs(), None)
+        if chosen is None:
             raise NotFound("no run yet" + ("" if sandbox else "; for what a sandbox run left, add --sandbox"))
-        chosen = run or runs[0]
         rows = (
             row
             for view in inspector.run_cases(chosen)

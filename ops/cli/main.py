@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from ops.cli import actions, audit, dead, kept, keys, lookups, platforms, retries, roles, runs, sweep, watch
+from ops.cli import actions, audit, dead, kept, keys, lookups, platforms, renew, retries, roles, runs, sweep, watch
 
 EXIT_CODES = """Exit codes: 0 done · 1 failed · 2 usage or input · 3 finished, but some items are dead or invalid ·
 5 not found · 6 refused · 7 time limit · 8 Redis or broker down · 130 interrupted"""
@@ -21,11 +21,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-runs.add_to(app)
+renew.add_to(app)
 lookups.add_to(app)
 audit.add_to(app)
 watch.add_to(app)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
 app.add_typer(platforms.app, name="platforms")

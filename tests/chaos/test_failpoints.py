@@ -24,7 +24,7 @@ STEPS = {
     ],
     "recorder": ["recorder.written"],
     "scheduler": ["scheduler.leased", "scheduler.published"],
-    "submit": ["submit.accepted", "submit.published"],
+    "submit": ["submit.accepted", "submit.published", "submit.queued", "submit.cursor"],
 }
 NUMBERS = 30
 EXIT_CODE = -9

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -58,7 +57,7 @@ def test_another_file_completes_what_a_dead_run_accepted(backends: Backends, mon
     """With the platforms, the cut-off and the run that were accepted first, whatever the other file says."""
     first = new_id()
     die_before_queueing(backends, monkeypatch, first)
-    other = replace(ROW, line=7, cutoff_at="2026-12-24T00:00:00+08:00", platforms=("icbc",))
+    other = ROW._replace(line=7, cutoff_at="2026-12-24T00:00:00+08:00", platforms=("icbc",))
     intake = submit(backends, [other], run=new_id())
     assert (0, 1, {first}) == (intake.accepted, intake.duplicate, intake.other_runs)
     sent = queued(backends)
@@ -74,7 +73,7 @@ def test_a_case_whose_platforms_are_not_here_waits_for_its_own_file(
     """A narrower catalogue queues nothing of it and does not take it for queued."""
     first = new_id()
     die_before_queueing(backends, monkeypatch, first)
-    submit(backends, [replace(ROW, platforms=None)], run=new_id(), platforms=("icbc",))
+    submit(backends, [ROW._replace(platforms=None)], run=new_id(), platforms=("icbc",))
     assert [] == queued(backends)
     intake = submit(backends, [ROW], run=first)
     assert 1 == intake.accepted
@@ -104,7 +103,7 @@ def test_platforms_that_share_an_account_system_are_asked_once(backends: Backend
     write_platform(tmp_path, "shop", account_domain="pass", settled_by="pass")
     catalogue = Catalogue.load(tmp_path)
     submitter = Submitter(backends, catalogue, operator="op")
-    rows = [replace(ROW, platforms=None), replace(ROW, line=3, number="+8613800001235", platforms=("shop",))]
+    rows = [ROW._replace(platforms=None), ROW._replace(line=3, number="+8613800001235", platforms=("shop",))]
     submitter.submit(rows, run=new_id(), on_rejected=lambda _: None)
     assert {"pass": 1, "shop": 1} == {batch.platform: batch.size for batch in queued(backends)}
     both, alone = (backends.store.case(*backends.store.find_by_number(row.number)) for row in rows)

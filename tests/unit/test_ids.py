@@ -1,6 +1,8 @@
 """Doing a thing twice gives the same name, and no two things share one."""
 
+import hashlib
 import re
+from base64 import b32encode
 
 import pytest
 from hypothesis import given
@@ -24,6 +26,13 @@ def test_a_derived_name_has_the_form_of_an_id_and_is_repeatable(parts: list[str]
     """The name depends on nothing but its parts."""
     assert re.fullmatch(ID_PATTERN, derive(*parts))
     assert derive(*parts) == derive(*parts)
+
+
+@given(parts=st.lists(PART, min_size=1, max_size=4))
+def test_a_derived_name_is_the_base32_of_a_digest(parts: list[str]) -> None:
+    """Another program can derive the same names with what its standard library has."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()[:16]
+    assert b32encode(digest).decode().rstrip("=").lower() == derive(*parts)
 
 
 @given(first=st.lists(PART, min_size=1, max_size=4), second=st.lists(PART, min_size=1, max_size=4))

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from typing_extensions import override
 
-from ops.live import LiveView, plain_line, screen
+from ops.live import LiveLine, LiveView, plain_line, screen
 from ops.progress import (
     STATE_WORDS,
     PlatformProgress,
@@ -257,6 +257,36 @@ def test_plain_line_says_all_that_matters() -> None:
     line = plain_line(a_progress(), [a_sample(10, 300)])
 
     assert "50.0 % · 500/1,000 jobs settled · 20 jobs/s · 25 s left · 500 waiting · 0 dead" == line
+
+
+def test_it_is_said_why_a_file_is_not_read_on() -> None:
+    """On a pipe and on a terminal: else a full queue looks like a standstill."""
+    progress = replace(a_progress(intake_done=False), intake_waits="the bulk queue holds 2,104 batches")
+    assert plain_line(progress, []).endswith(" · 0 dead · the bulk queue holds 2,104 batches")
+    console = Console(file=io.StringIO(), width=80)
+    console.print(screen(progress, [], title="renewal run", columns=80))
+    assert "the bulk queue holds 2,104 batches" in console.file.getvalue()  # type: ignore[attr-defined] # StringIO
+
+
+def test_a_line_of_progress_comes_each_five_seconds_or_with_news() -> None:
+    """What is over sooner than that leaves no line, and none needs a terminal."""
+    file, clock = io.StringIO(), Clock()
+    with LiveLine(Console(file=file, width=40), title="renewal submit", clock=clock) as line:
+        for text, passed_s, news in (("a", 1, False), ("b", 1, True), ("c", 4.9, False), ("d", 0.1, False)):
+            clock.now_s += passed_s
+            line.update(text, news=news)
+
+    assert ["renewal submit: b", "renewal submit: d"] == file.getvalue().splitlines()
+
+
+def test_a_line_of_progress_leaves_nothing_on_a_terminal() -> None:
+    """What follows it says how it ended."""
+    file = Terminal()
+    with LiveLine(Console(file=file, force_terminal=True, width=40), title="renewal submit") as line:
+        line.update("1,000 cases accepted")
+
+    assert "1,000 cases accepted" in file.getvalue()
+    assert file.getvalue().endswith("\x1b[2K")
 
 
 def test_nothing_is_printed_for_a_run_that_never_began() -> None:

@@ -13,8 +13,10 @@ import pytest
 from typing_extensions import override
 
 from ops import page
-from ops.progress import Findings, PlatformProgress, Progress, RejectedRow, Sample, Stuck
-from ops.report import ResultsCsv, whole_file, write_rejected, write_report
+from ops.progress import Findings, PlatformProgress, Progress, Sample, Stuck
+from ops.rejected import RejectedFile
+from ops.report import ResultsCsv, whole_file, write_report
+from producers.rows import Rejection
 from schemas.outcome import Fault, Hold, Outcome, Refusal
 from schemas.record import JobRecord
 from schemas.result import LATENCY_BOUNDS_MS
@@ -157,6 +159,12 @@ def results(folder: Path, *jobs: tuple[str, JobRecord], reference: str = "R-1", 
 # -- results.csv and rejected.csv ------------------------------------------------------------------------------------
 
 
+def write_rejected(folder: Path, rejection: Rejection) -> None:
+    """Write a file of one refused row."""
+    with RejectedFile(folder / "rejected.csv") as file:
+        file.keep(rejection)
+
+
 def test_results_hold_one_row_a_job_with_times_in_utc(tmp_path: Path) -> None:
     """A state that is an outcome is in both columns; what has not happened is empty."""
     sent_s = int(AT.timestamp())
@@ -184,7 +192,7 @@ def test_every_state_has_its_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
 def test_a_cell_that_starts_like_a_formula_becomes_text(tmp_path: Path, start: str) -> None:
     """A spreadsheet that opens the file runs nothing that came from outside."""
-    write_rejected(tmp_path / "rejected.csv", [RejectedRow(3, "basis", "unknown", f"{start}cmd()")])
+    write_rejected(tmp_path, Rejection(line=3, field="basis", problem="unknown", value=f"{start}cmd()"))
     reference = list(csv.DictReader(results(tmp_path, ("icbc", JobRecord()), reference=f"{start}1").splitlines()))
     value = list(csv.DictReader((tmp_path / "rejected.csv").read_text(encoding="utf-8").splitlines()))
 
@@ -236,7 +244,7 @@ def test_findings_group_what_needs_a_person_and_count_refusals(tmp_path: Path) -
 )
 def test_a_rejected_number_is_masked_however_it_is_spelled(tmp_path: Path, value: str) -> None:
     """No more than five digits of it are left, in the file and on the page."""
-    write_rejected(tmp_path / "rejected.csv", [RejectedRow(3, "number", "not valid", value)])
+    write_rejected(tmp_path, Rejection(line=3, field="number", problem="not valid", value=value))
     row = list(csv.reader((tmp_path / "rejected.csv").read_text(encoding="utf-8").splitlines()))[1]
 
     assert sum(character.isdigit() for character in row[3]) <= 5
@@ -245,7 +253,7 @@ def test_a_rejected_number_is_masked_however_it_is_spelled(tmp_path: Path, value
 
 def test_a_rejected_date_stays_readable(tmp_path: Path) -> None:
     """Only the number's own column loses spaced digits."""
-    assert 1 == write_rejected(tmp_path / "rejected.csv", [RejectedRow(3, "cutoff_at", "no such day", "2026-13-01")])
+    write_rejected(tmp_path, Rejection(line=3, field="cutoff_at", problem="no such day", value="2026-13-01"))
     assert "3,cutoff_at,no such day,2026-13-01\n" in (tmp_path / "rejected.csv").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,100 @@
+"""Reading the file of a run: goes on where the last reader ended, however it ended, and keeps what was refused."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from backends.bootstrap import Backends
+from backends.runs import Cursor
+from ops.rejected import RejectedFile, holds
+from ops.run_folder import RunFolder
+from platforms.catalogue import Catalogue
+from producers.intake import read
+from producers.submit import Intake, Submitter
+from schemas.errors import Refused
+
+REJECTED: Final = "rejected.csv"
+_SIGN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One file on its way into one run."""
+
+    backends: Backends
+    catalogue: Catalogue
+    folder: RunFolder
+    file: str
+    encoding: str
+    operator: str
+
+    def begin(self) -> Cursor:
+        """Record the run, and return how far its file was read. Raises Refused for a run that was cancelled."""
+        runs, run = self.backends.runs, self.folder.run
+        if reason := runs.cancelled(run):
+            self.folder.finish()
+            raise Refused(f"run {run} of this file was cancelled ({reason}); the same command again begins a new run")
+        runs.begin(run, file=Path(self.file).name, now=self.backends.clock.now())
+        cursor = runs.cursor(run)
+        return cursor if holds(self.rejected, cursor.rejected_bytes) else Cursor()
+
+    @property
+    def rejected(self) -> Path:
+        """Where the rows are that were refused."""
+        return self.folder.path / REJECTED
+
+    def submit(self, *, since: Cursor, on_progress: Callable[[Intake], None], stop: Event) -> Intake:
+        """Send every row behind `since` on its way. Raises RenewalError."""
+        rows = read(Path(self.file), encoding=self.encoding, known_platforms=self.catalogue, after=since.line)
+        signed_s = 0.0
+
+        def note(intake: Intake) -> None:
+            nonlocal signed_s
+            now = self.backends.clock.now()
+            if intake.waits and now.timestamp() - signed_s >= _SIGN_S:
+                signed_s = now.timestamp()
+                self.backends.runs.note_waits(self.folder.run, intake.waits, now=now)
+            on_progress(intake)
+
+        with RejectedFile(self.rejected, goes_on_at_bytes=since.rejected_bytes) as rejected:
+
+            def save(intake: Intake) -> None:
+                cursor = _cursor(intake, rejected_bytes=rejected.flush())
+                self.backends.runs.save_cursor(self.folder.run, cursor, now=self.backends.clock.now())
+
+            submitter = Submitter(self.backends, self.catalogue, operator=self.operator)
+            try:
+                return submitter.submit(
+                    rows, run=self.folder.run, on_rejected=rejected.keep, on_progress=note, on_chunk=save, stop=stop,
+                    intake=intake_since(since),
+                )  # fmt: skip
+            except Refused:
+                # Cancelled: nothing is left to take up.
+                self.folder.finish()
+                raise
+
+
+def intake_since(cursor: Cursor) -> Intake:
+    """Return what a reader had counted at a cursor."""
+    return Intake(
+        accepted=cursor.accepted,
+        rejected=cursor.rejected,
+        duplicate=cursor.duplicate,
+        batches=cursor.batches,
+        line=cursor.line,
+        other_runs=set(cursor.other_runs),
+    )
+
+
+def _cursor(intake: Intake, *, rejected_bytes: int) -> Cursor:
+    return Cursor(
+        line=intake.line,
+        accepted=intake.accepted,
+        duplicate=intake.duplicate,
+        rejected=intake.rejected,
+        batches=intake.batches,
+        rejected_bytes=rejected_bytes,
+        other_runs=tuple(sorted(intake.other_runs)),
+    )

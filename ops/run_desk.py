@@ -1,0 +1,231 @@
+"""Runs, for people: which there are, how far each is, and ending one before its end."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from backends.actions import Action, What
+from backends.bootstrap import Backends
+from backends.failpoint import reach
+from backends.runs import RunFacts
+from ops.inspector import Inspector
+from ops.progress import Progress, duration_text, latency_ms
+from ops.reading import REJECTED
+from ops.run_report import report_stored
+from producers.cancel import cancel_page
+from schemas.errors import Refused
+from schemas.number import mask_text
+from schemas.outcome import Outcome
+from schemas.result import LATENCY_BOUNDS_MS
+from schemas.state import DISPATCHER_STATES, State
+from schemas.summary import Summary
+
+LIST_FIELDS: Final = (
+    "run", "file", "started_at", "state", "cases", "jobs", "settled", "waiting", "dead", "done_pct",
+)  # fmt: skip
+PLATFORM_FIELDS: Final = ("platform", "jobs", "settled", "queued", "waiting", "dead", "states")
+_PAGE: Final = 100
+# Who reads a file gives a sign of life with each chunk, and every five seconds while it waits.
+_SILENT_S: Final = 60.0
+_PASSES_MAX: Final = 3
+# No attempt holds its slot longer than two minutes; a little is added for its result to be recorded.
+_LOOKS_MAX: Final = 150
+_LOOK_S: Final = 1.0
+
+
+class RunState(StrEnum):
+    """What goes on with a run."""
+
+    READING = "reading"
+    INTERRUPTED = "interrupted"  # its file was not read to the end, and nobody reads it now
+    WORKING = "working"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelEnd:
+    """What a cancellation did: jobs taken out, and jobs that are still open (in flight, or come since)."""
+
+    jobs: int
+    left: int
+
+
+def state_of(facts: RunFacts, *, now: datetime) -> RunState:
+    """Say what goes on with a run."""
+    if facts.cancelled:
+        return RunState.CANCELLED
+    if not facts.read_whole:
+        silent_s = now.timestamp() - max(facts.read_s, facts.started_s)
+        return RunState.INTERRUPTED if silent_s > _SILENT_S else RunState.READING
+    return RunState.WORKING if open_jobs(facts) else RunState.DONE
+
+
+def open_jobs(facts: RunFacts) -> int:
+    """Count the jobs of a run that the dispatcher holds."""
+    return sum(n for state, n in _by_state(facts).items() if state in DISPATCHER_STATES)
+
+
+def _by_state(facts: RunFacts) -> dict[State, int]:
+    return facts.counters.by_state(facts.counters.get("jobs"))
+
+
+class RunDesk:
+    """Shows runs, and ends one."""
+
+    def __init__(self, backends: Backends, inspector: Inspector) -> None:
+        self._backends, self._inspector = backends, inspector
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def rows(self, *, limit: int) -> Iterator[dict[str, Any]]:
+        """Yield what a list shows, newest first."""
+        names = islice(self._backends.runs.newest_first(), limit)
+        while page := list(islice(names, _PAGE)):
+            yield from map(self._row, self._backends.runs.facts(page))
+
+    def _row(self, facts: RunFacts) -> dict[str, Any]:
+        by_state, jobs = _by_state(facts), facts.counters.get("jobs")
+        settled = jobs - open_jobs(facts)
+        return {
+            "run": facts.run,
+            "file": facts.file,
+            "started_at": _iso(facts.started_s),
+            "state": state_of(facts, now=self._inspector.now),
+            "cases": facts.counters.get("accepted"),
+            "jobs": jobs,
+            "settled": settled,
+            "waiting": by_state.get(State.WAITING, 0),
+            "dead": by_state.get(State.DEAD, 0),
+            # Cut, not rounded: 100 means all of it.
+            "done_pct": int(1000 * settled / jobs) / 10 if jobs else None,
+        }
+
+    def facts(self, run: str) -> RunFacts:
+        """Return what is known of a run. Raises NotFound."""
+        return self._backends.runs.facts([run])[0]
+
+    def show(self, run: str) -> dict[str, Any]:
+        """Return all that is counted of a run. Raises NotFound."""
+        facts = self.facts(run)
+        counters, by_state = facts.counters, _by_state(facts)
+        latencies = [counters.get(f"latency:{bucket}") for bucket in range(len(LATENCY_BOUNDS_MS) + 1)]
+        verdicts = {name: n for name, n in counters.family("verdict").items() if n}
+        return self._row(facts) | {
+            "line": facts.cursor.line,
+            "read_at": _iso(facts.read_s),
+            "waits": facts.waits or None,
+            "cancelled": facts.cancelled or None,
+            "rejected": facts.rejected,
+            "duplicate": facts.duplicate,
+            "other_runs": facts.cursor.other_runs,
+            "by_state": {state.value: n for state, n in by_state.items()},
+            "by_outcome": {o.value: by_state[State(o.value)] for o in Outcome if State(o.value) in by_state},
+            "verdicts": verdicts | {"INCOMPLETE": counters.get("accepted") - sum(verdicts.values())},
+            "attempts": counters.get("attempts"),
+            "calls": counters.get("calls"),
+            "http_statuses": counters.family("status"),
+            "faults": counters.family("fault"),
+            "p50_ms": latency_ms(latencies, 0.5),
+            "p95_ms": latency_ms(latencies, 0.95),
+        }
+
+    def platforms(self, run: str) -> list[dict[str, Any]]:
+        """Return the jobs of a run by platform. Reads every case of it: some seconds for a million jobs."""
+        found: dict[str, Counter[State]] = {}
+        for case in self._inspector.run_cases(run):
+            for platform in case.platforms:
+                found.setdefault(platform, Counter())[case.record(platform).state] += 1
+        return [_platform_row(platform, by_state) for platform, by_state in sorted(found.items())]
+
+    def progress(self, run: str, *, at_s: float) -> tuple[Progress, RunState]:
+        """Return how far a run is. Raises NotFound."""
+        facts = self.facts(run)
+        state = state_of(facts, now=self._inspector.now)
+        if state is RunState.INTERRUPTED:
+            silent_s = self._inspector.now.timestamp() - max(facts.read_s, facts.started_s)
+            facts = replace(facts, waits=f"nobody has read the file for {duration_text(silent_s)}: submit it again")
+        return self._inspector.progress_of(facts, at_s=at_s), state
+
+    def report(self, run: str, *, target: Path | None, sandbox: bool) -> Summary:
+        """Write the report folder of a run. Raises NotFound."""
+        folder = self._backends.settings.data_dir / "runs" / run
+        return report_stored(
+            self._inspector,
+            self.facts(run),
+            target or folder / "report",
+            rejected=folder / REJECTED,
+            sandbox=sandbox,
+        )
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def cancel(
+        self, run: str, *, reason: str, tell: Callable[[str], None], pause: Callable[[float], None] = time.sleep
+    ) -> CancelEnd:
+        """Read its file no further, and let the jobs that nobody has sent be CANCELLED. Raises NotFound, Refused.
+
+        Ended in the middle, the same again goes on where it was. What is in flight is waited for: its answer counts,
+        and only what would be tried again is cancelled then.
+        """
+        facts = self.facts(run)
+        state = state_of(facts, now=self._inspector.now)
+        if state is RunState.DONE:
+            raise Refused(f"run {run} is done: there is nothing to cancel")
+        before = {"state": state.value, "open_jobs": open_jobs(facts), "jobs": facts.counters.get("jobs")}
+        self._backends.actions.append(
+            Action(what=What.RUN_CANCEL, target=run, reason=reason, before=before, after={"state": "cancelled"})
+        )
+        self._backends.runs.cancel(run, reason=mask_text(reason))
+        jobs = 0
+        for _ in range(_PASSES_MAX):
+            jobs += self._cancel_once(run, so_far=jobs, tell=tell, pause=pause)
+            if not open_jobs(self.facts(run)):
+                break
+        return CancelEnd(jobs=jobs, left=open_jobs(self.facts(run)))
+
+    def _cancel_once(
+        self, run: str, *, so_far: int, tell: Callable[[str], None], pause: Callable[[float], None]
+    ) -> int:
+        runs, jobs = self._backends.runs, 0
+        in_flight: set[str] = set()
+        done = runs.cancel_cursor(run)
+        for page in runs.pages(run, after=done):
+            found = cancel_page(self._backends, run, page)
+            jobs, done = jobs + found.jobs, done + len(page)
+            in_flight |= found.in_flight
+            runs.save_cancel_cursor(run, done)
+            reach("cancel.page")
+            tell(f"{so_far + jobs:,} jobs cancelled · {done:,} cases looked at")
+        runs.save_cancel_cursor(run, 0)
+        for _ in range(_LOOKS_MAX):
+            if not in_flight:
+                break
+            tell(f"{so_far + jobs:,} jobs cancelled · {len(in_flight):,} cases have jobs in flight")
+            pause(_LOOK_S)
+            found = cancel_page(self._backends, run, sorted(in_flight))
+            jobs, in_flight = jobs + found.jobs, set(found.in_flight)
+        return jobs
+
+
+def _platform_row(platform: str, by_state: Counter[State]) -> dict[str, Any]:
+    held = sum(by_state[state] for state in DISPATCHER_STATES)
+    return {
+        "platform": platform,
+        "jobs": by_state.total(),
+        "settled": by_state.total() - held,
+        "queued": by_state[State.QUEUED],
+        "waiting": by_state[State.WAITING],
+        "dead": by_state[State.DEAD],
+        "states": {state.value: n for state, n in by_state.most_common()},
+    }
+
+
+def _iso(seconds: float) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
