@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
@@ -58,6 +58,13 @@ class Runs:
     def newest_first(self) -> list[str]:
         """Return every run."""
         return [text(run) for run in self._client.zrevrange(self._keys.runs, 0, -1)]
+
+    def began_at(self, run: str) -> datetime:
+        """Return when a run was begun first. Raises NotFound for an unknown run."""
+        began_s = self._client.zscore(self._keys.runs, run)
+        if began_s is None:
+            raise NotFound(f"no run {run}")
+        return datetime.fromtimestamp(float(began_s), UTC)
 
     def cases(self, run: str) -> Iterator[str]:
         """Yield the cases that a run's file names, in the order of its lines. Raises NotFound for an unknown run."""

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from ops.cli import actions, audit, dead, kept, keys, lookups, platforms, retries, roles, runs, watch
+from ops.cli import actions, audit, dead, forecast, kept, keys, lookups, platforms, retries, roles, runs, watch
 
 EXIT_CODES = """Exit codes: 0 done · 1 failed · 2 usage or input · 3 finished, but some items are dead or invalid ·
 5 not found · 6 refused · 7 time limit · 8 Redis or broker down · 130 interrupted"""
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 runs.add_to(app)
 lookups.add_to(app)
+forecast.add_to(app)
 audit.add_to(app)
 watch.add_to(app)
 app.add_typer(retries.app, name="retries")
