@@ -59,6 +59,11 @@ class Runs:
         """Return every run."""
         return [text(run) for run in self._client.zrevrange(self._keys.runs, 0, -1)]
 
+    def begun_between(self, start: datetime, end: datetime) -> list[str]:
+        """Return the runs that were begun from `start` and before `end`, the oldest first."""
+        found = self._client.zrangebyscore(self._keys.runs, start.timestamp(), f"({end.timestamp()}")
+        return [text(run) for run in found]
+
     def began_at(self, run: str) -> datetime:
         """Return when a run was begun first. Raises NotFound for an unknown run."""
         began_s = self._client.zscore(self._keys.runs, run)

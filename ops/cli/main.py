@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from ops.cli import actions, audit, dead, forecast, kept, keys, lookups, platforms, retries, roles, runs, watch
+from ops.cli import actions, audit, dead, forecast, kept, keys, lookups, platforms, release, retries, roles, runs, watch
 
 EXIT_CODES = """Exit codes: 0 done · 1 failed · 2 usage or input · 3 finished, but some items are dead or invalid ·
 5 not found · 6 refused · 7 time limit · 8 Redis or broker down · 130 interrupted"""
@@ -29,6 +29,7 @@ watch.add_to(app)
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
 app.add_typer(platforms.app, name="platforms")
+app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")
 app.add_typer(actions.app, name="actions")
 app.add_typer(keys.app, name="keys")
