@@ -43,6 +43,7 @@ class What(StrEnum):
     DEAD_REPLAY_RESUME = "dead.replay_resume"
     DEAD_DISCARD = "dead.discard"
     NUMBER_REVEAL = "number.reveal"
+    NUMBERS_EXPORT = "numbers.export"
     AUDIT_REPAIR = "audit.repair"
     KEPT_DROP = "kept.drop"
     SWEEP_RUN = "sweep.run"

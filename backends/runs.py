@@ -121,12 +121,8 @@ class Runs:
         return text(patiently(lambda: self._client.hget(self._keys.run(run), "cancelled")) or b"")
 
     def save_cancel_cursor(self, run: str, cases: int) -> None:
-        """Write down how many cases of a run have been looked at by who cancels it."""
+        """Write down how many cases of a run have been looked at by who cancels it, as its counter `cancel_cursor`."""
         patiently(lambda: self._client.hset(self._keys.run(run), "cancel_cursor", cases))
-
-    def cancel_cursor(self, run: str) -> int:
-        """Return how many cases have been looked at."""
-        return int(self._client.hget(self._keys.run(run), "cancel_cursor") or 0)
 
     def newest_first(self) -> Iterator[str]:
         """Yield every run, a page at a time."""
@@ -153,6 +149,11 @@ class Runs:
     def _known(self, run: str) -> None:
         if not self._client.exists(self._keys.run(run)):
             raise NotFound(f"no run {run}")
+
+    def begun_between(self, start: datetime, end: datetime) -> list[str]:
+        """Return the runs that were begun from `start` and before `end`, the oldest first."""
+        found = self._client.zrangebyscore(self._keys.runs, start.timestamp(), f"({end.timestamp()}")
+        return [text(run) for run in found]
 
     def cases(self, run: str) -> Iterator[str]:
         """Yield the cases that a run's file names, in the order of its lines. Raises NotFound for an unknown run."""

@@ -24,6 +24,7 @@ from schemas.batch import Job
 from schemas.case import Case
 from schemas.errors import NotFound
 from schemas.ids import ID_CHARS, derive, job_id
+from schemas.manifest import MANIFEST_JOBS_MAX
 from schemas.record import RECORD_BYTES, JobRecord, Roll
 from schemas.result import ResultEvent
 from schemas.state import State, Verdict, verdict
@@ -144,9 +145,11 @@ class StatusStore:
             else:
                 repeated.append(index)
         found: dict[int, Accepted] = {}
-        for wanted, indexes in together.items():
-            part = [cases[index] for index in indexes]
-            found |= zip(indexes, self._accept_part(run, part, wanted=wanted, now=now), strict=True)
+        for wanted, alike in together.items():
+            for start in range(0, len(alike), MANIFEST_JOBS_MAX):
+                indexes = alike[start : start + MANIFEST_JOBS_MAX]
+                part = [cases[index] for index in indexes]
+                found |= zip(indexes, self._accept_part(run, part, wanted=wanted, now=now), strict=True)
         if repeated:
             # Behind all others: the first row that names a case keeps it, whatever platforms a later one names.
             found |= zip(repeated, self.accept(run, [cases[index] for index in repeated], now=now), strict=True)

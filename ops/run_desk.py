@@ -195,7 +195,7 @@ class RunDesk:
     ) -> int:
         runs, jobs = self._backends.runs, 0
         in_flight: set[str] = set()
-        done = runs.cancel_cursor(run)
+        done = runs.counters(run).get("cancel_cursor")
         for page in runs.pages(run, after=done):
             found = cancel_page(self._backends, run, page)
             jobs, done = jobs + found.jobs, done + len(page)

@@ -1,7 +1,7 @@
 """How people say a time: an instant, or how far from now."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -31,6 +31,14 @@ def _parse(text: str, *, option: str, now: datetime, sign: int) -> datetime:
     except ValueError:
         raise InputError(f"{option}: expected e.g. 30m, 2h, 3d or 2026-12-02T08:00:00+08:00") from None
     return instant if instant.tzinfo else instant.replace(tzinfo=_WALL)
+
+
+def parse_date(text: str, *, option: str) -> date:
+    """Read a date of the operator's calendar. Raises InputError that names the option."""
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise InputError(f"{option}: expected a date, e.g. 2026-12-02") from None
 
 
 def iso(ms: int) -> str:

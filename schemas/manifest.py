@@ -11,7 +11,7 @@ from schemas.batch import SEALED_BYTES_MAX, Job
 from schemas.ids import BatchId, derive
 from schemas.message import Message
 
-MANIFEST_JOBS_MAX = 2000
+MANIFEST_JOBS_MAX = 1000
 
 
 class Manifest(Message):

@@ -8,7 +8,23 @@ import sys
 
 import typer
 
-from ops.cli import actions, audit, dead, kept, keys, lookups, platforms, renew, retries, roles, runs, sweep, watch
+from ops.cli import (
+    actions,
+    audit,
+    dead,
+    forecast,
+    kept,
+    keys,
+    lookups,
+    platforms,
+    release,
+    renew,
+    retries,
+    roles,
+    runs,
+    sweep,
+    watch,
+)
 
 EXIT_CODES = """Exit codes: 0 done · 1 failed · 2 usage or input · 3 finished, but some items are dead or invalid ·
 5 not found · 6 refused · 7 time limit · 8 Redis or broker down · 130 interrupted"""
@@ -23,6 +39,7 @@ app = typer.Typer(
 )
 renew.add_to(app)
 lookups.add_to(app)
+forecast.add_to(app)
 audit.add_to(app)
 watch.add_to(app)
 app.add_typer(sweep.app, name="sweep")
@@ -30,6 +47,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
 app.add_typer(platforms.app, name="platforms")
+app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")
 app.add_typer(actions.app, name="actions")
 app.add_typer(keys.app, name="keys")

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -30,9 +31,7 @@ def emit(rows: Iterable[dict[str, Any]], *, fields: Sequence[str], output: Forma
     if output is Format.TABLE:
         return _table(rows, fields=fields, title=title)
     if output is Format.JSON:
-        listed = [_chosen(row, fields) for row in rows]
-        print(json.dumps(listed, ensure_ascii=False, indent=2))
-        return len(listed)
+        return _json(rows, fields=fields)
     if output is Format.JSONL:
         count = 0
         for count, row in enumerate(rows, start=1):  # noqa: B007 - the last value is the answer
@@ -48,6 +47,17 @@ def say(text: str) -> None:
 
 def _chosen(row: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     return {name: row.get(name) for name in fields}
+
+
+def _json(rows: Iterable[dict[str, Any]], *, fields: Sequence[str]) -> int:
+    """Print a list row by row: a run may have millions."""
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        body = json.dumps(_chosen(row, fields), ensure_ascii=False, indent=2)
+        print("[" if count == 1 else ",")
+        print(indent(body, "  "), end="")
+    print("\n]" if count else "[]")
+    return count
 
 
 def _csv(rows: Iterable[dict[str, Any]], *, fields: Sequence[str]) -> int:
