@@ -1,6 +1,8 @@
 """Settings from the environment. This is the only file that reads it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -40,6 +42,9 @@ class Settings(BaseSettings):
     private_endpoints: Annotated[
         Literal["deny", "allow"], Field(description="whether loopback and private addresses may be called")
     ] = "deny"
+    client_certificate: Annotated[
+        Path | None, Field(description="PEM file with key and chain, shown to platforms that ask for a certificate")
+    ] = None
     queue_high_water: Annotated[
         int, Field(ge=10, le=1_000_000, description="batches in a lane at which producers stop and wait")
     ] = 2000
@@ -80,6 +85,17 @@ class Settings(BaseSettings):
             if value is not None
         }
         return {**os.environ, **values}
+
+
+@contextmanager
+def unheard(name: str) -> Iterator[None]:
+    """Hide an environment variable from a library that obeys it when it is imported."""
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
 
 
 def resolve_secret(reference: str, *, folder: Path) -> str:
