@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pycurl
 
+# Here and not at the first call: this is when curl reads the environment, and who imports us decides what it sees.
+pycurl.global_init(pycurl.GLOBAL_DEFAULT)
 _NEVER: Final = float("inf")
 _READABLE: Final = EPOLLIN | EPOLLHUP | EPOLLERR
 

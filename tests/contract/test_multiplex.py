@@ -221,20 +221,18 @@ def test_a_flight_never_starts_too_many_or_too_early(
 # -- connections and names -----------------------------------------------------------------------------------------
 
 
-def test_an_idle_connection_that_was_closed_is_watched_no_more(
+def test_an_idle_connection_that_is_closed_is_watched_no_more(
     open_transport: Callable[..., MultiplexTransport], serve: Callable[..., Server]
 ) -> None:
     """A socket that is readable for ever would keep the thread awake for ever."""
-
-    def answer_and_go(exchange: Exchange) -> None:
-        exchange.say(reply())
-        exchange.connection.shutdown(socket.SHUT_RDWR)
-
-    transport = open_transport()
-    list(transport.send(calls_to(serve(answer_and_go).url, 1), in_flight=1, deadline_s=PATIENCE_S))
+    server, transport = serve(), open_transport()
+    list(transport.send(calls_to(server.url, 1), in_flight=1, deadline_s=PATIENCE_S))
     board = transport._board
     assert board
+    assert 1 == len(board._loop._watched)
+    server.requests[0].connection.shutdown(socket.SHUT_RDWR)
     wait_until(lambda: not board._loop._watched, what="no socket is watched")
+    assert [200] == [a.status for a in transport.send(calls_to(server.url, 1), in_flight=1, deadline_s=PATIENCE_S)]
 
 
 def test_one_look_up_serves_every_call_that_waits_for_it(
