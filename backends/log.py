@@ -12,6 +12,7 @@ from schemas.number import mask_text
 # Every event that we log, and when. The list is closed: a test holds the source to it, so that what searches the logs
 # can count on their names.
 EVENTS: Final = {
+    "transport.chosen": "a worker begins; `client` is what calls the platforms",
     "attempt.ended": "an attempt is over; `end` says how: called, not_now, copy, nothing_left",
     "attempt.postponed": "our own Redis or broker is away; the batch comes again",
     "attempt.crashed": "a fault of this program; the batch is buried",

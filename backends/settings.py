@@ -1,6 +1,8 @@
 """Settings from the environment. This is the only file that reads it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -41,6 +43,9 @@ class Settings(BaseSettings):
     private_endpoints: Annotated[
         Literal["deny", "allow"], Field(description="whether loopback and private addresses may be called")
     ] = "deny"
+    client_certificate: Annotated[
+        Path | None, Field(description="PEM file with key and chain, shown to platforms that ask for a certificate")
+    ] = None
     queue_high_water: Annotated[
         int, Field(ge=10, le=1_000_000, description="batches in a lane at which producers stop and wait")
     ] = 2000
@@ -83,6 +88,17 @@ class Settings(BaseSettings):
         # What is not set here must not come in by the back door.
         ours = {f"{_PREFIX}{name.upper()}" for name in type(self).model_fields}
         return {name: value for name, value in os.environ.items() if name not in ours} | values
+
+
+@contextmanager
+def unheard(name: str) -> Iterator[None]:
+    """Hide an environment variable from a library that obeys it when it is imported."""
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
 
 
 def resolve_secret(reference: str, *, folder: Path) -> str:

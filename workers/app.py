@@ -4,22 +4,25 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import structlog
 from celery import Celery
 
 from backends.bootstrap import Backends
 from backends.broker import Broker
-from backends.settings import resolve_secret
+from backends.settings import Settings, resolve_secret, unheard
 from platforms.catalogue import Catalogue
 from platforms.model import Platform
 from schemas.batch import Lane
 from schemas.errors import ConfigurationError
 from workers.attempt import Attempt
 from workers.tasks import register
-from workers.transport import RequestsTransport
+from workers.tls import Tls
+from workers.transport import RequestsTransport, Transport
 from workers.withdrawal import Withdrawer
 
 # Batches beside each other in one process; their calls share the transport's threads.
 THREADS = 16
+log = structlog.get_logger()
 
 
 def configure(broker: Broker) -> Celery:
@@ -63,20 +66,37 @@ def prepare_withdrawals(backends: Backends, catalogue: Catalogue, pause: Callabl
     return Withdrawer(
         backends,
         catalogue,
-        transport=lambda: RequestsTransport(private_endpoints=backends.settings.private_endpoints == "allow"),
+        transport=lambda: transport_of(backends.settings),
         credentials=lambda platform: secrets[platform.key],
         pause=pause,
     )
 
 
+def transport_of(settings: Settings) -> Transport:
+    """Return the client that calls platforms: curl where pycurl is installed (extra `fast`), else requests.
+
+    Raises ConfigurationError for a client certificate that cannot be used.
+    """
+    private_endpoints = settings.private_endpoints == "allow"
+    tls = Tls(client_certificate=settings.client_certificate)
+    try:
+        # curl would write the keys of every TLS session to the file that this variable names.
+        with unheard("SSLKEYLOGFILE"):
+            from workers.multiplex import MultiplexTransport
+    except ImportError:
+        return RequestsTransport(private_endpoints=private_endpoints, tls=tls)
+    return MultiplexTransport(private_endpoints=private_endpoints, tls=tls)
+
+
 def prepare(backends: Backends, catalogue: Catalogue) -> Attempt:
-    """Return what runs attempts. Raises ConfigurationError that names each secret missing."""
+    """Return what runs attempts. Raises ConfigurationError that names each secret missing, or a wrong certificate."""
     secrets = credentials_of(catalogue)
 
     def credentials(platform: Platform) -> tuple[str, ...]:
         return secrets[platform.key]
 
-    transport = RequestsTransport(private_endpoints=backends.settings.private_endpoints == "allow")
+    transport = transport_of(backends.settings)
+    log.info("transport.chosen", client=type(transport).__name__)
     return Attempt(backends, catalogue, transport=transport, credentials=credentials, rng=Random())  # noqa: S311
 
 

@@ -1,15 +1,20 @@
 """curl's multi interface over epoll: it sleeps until a socket, a timer or another thread has something to do."""
 
 import os
-import select
 import time
 from contextlib import suppress
+
+# Where there is no epoll and no eventfd this module cannot be imported, as where there is no pycurl.
+from os import EFD_CLOEXEC, EFD_NONBLOCK, eventfd, eventfd_read, eventfd_write
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
 from typing import Any, Final
 
 import pycurl
 
+# Here and not at the first call: this is when curl reads the environment, and who imports us decides what it sees.
+pycurl.global_init(pycurl.GLOBAL_DEFAULT)
 _NEVER: Final = float("inf")
-_READABLE: Final = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
+_READABLE: Final = EPOLLIN | EPOLLHUP | EPOLLERR
 
 
 class CurlLoop:
@@ -21,18 +26,18 @@ class CurlLoop:
         self.multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self.multi.setopt(pycurl.M_MAXCONNECTS, connections_max)
         self._timer_at = _NEVER
-        self._epoll = select.epoll()
+        self._epoll = epoll()
         self._watched: dict[int, int] = {}  # what each socket is watched for
         self._idle: set[int] = set()  # those of them that nobody waits for
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         self._rung = False
-        self._epoll.register(self._bell, select.EPOLLIN)
+        self._epoll.register(self._bell, EPOLLIN)
 
     def wake(self) -> None:
         """Let the thread look up from its sockets. Not safe from two threads at once."""
         if not self._rung:
             self._rung = True
-            os.eventfd_write(self._bell, 1)
+            eventfd_write(self._bell, 1)
 
     def opened(self, number: int) -> None:
         """Take note that a socket has been opened: another one with its number may have been watched before."""
@@ -45,7 +50,7 @@ class CurlLoop:
         timeout_s = None if wake_at == _NEVER else max(wake_at - time.monotonic(), 0.0)
         for number, events in self._epoll.poll(timeout_s):
             if number == self._bell:
-                os.eventfd_read(number)
+                eventfd_read(number)
                 self._rung = False
             elif number in self._idle:
                 # The platform hung up while nothing was under way. curl finds out before it uses the connection again.
@@ -55,7 +60,7 @@ class CurlLoop:
                     self._epoll.unregister(number)
             else:
                 readable = pycurl.CSELECT_IN if events & _READABLE else 0
-                writable = pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0
+                writable = pycurl.CSELECT_OUT if events & EPOLLOUT else 0
                 self.multi.socket_action(number, readable | writable)
         self.kick()
 
@@ -83,8 +88,8 @@ class CurlLoop:
                 self._idle.add(number)
             return
         self._idle.discard(number)
-        readable = select.EPOLLIN if what & pycurl.POLL_IN else 0
-        wanted = readable | (select.EPOLLOUT if what & pycurl.POLL_OUT else 0)
+        readable = EPOLLIN if what & pycurl.POLL_IN else 0
+        wanted = readable | (EPOLLOUT if what & pycurl.POLL_OUT else 0)
         known = self._watched.get(number)
         if known == wanted:
             return

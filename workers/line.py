@@ -203,11 +203,12 @@ def _tls_options(tls: Tls) -> list[tuple[int, Any]]:
 
 def _header_lines(headers: dict[str, str]) -> list[bytes]:
     """Spell headers for curl. Raises ValueError where one would end its line, or is in no alphabet that HTTP knows."""
-    text = "\n".join(f"{name}: {value}" if value else f"{name};" for name, value in headers.items())
-    lines = text.encode("latin-1").split(b"\n")
-    if len(lines) != len(headers) or b"\r" in text.encode("latin-1"):
+    spelled = [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()]
+    spelled.append("Expect:")  # never ask first whether a large body may come
+    block = "\n".join(spelled).encode("latin-1")
+    lines = block.split(b"\n")
+    if len(lines) != len(spelled) or b"\r" in block:
         raise ValueError("a header value has a line break")
-    lines.append(b"Expect:")  # never ask first whether a large body may come
     return lines
 
 

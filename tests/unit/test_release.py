@@ -24,7 +24,8 @@ def case(*states: State, told: Verdict | None = None, disputed: bool = False) ->
         open_jobs=sum(not rule.final for rule in rules), exceptions=sum(rule.final and not rule.clean for rule in rules)
     )
     return CaseView(
-        id="c", run="r", line=2, manifest="m", place=0, settled={}, sealed=b"", mask="138****1234", cutoff_at="2026-11-01T00:00:00+08:00",
+        id="c", run="r", line=2, manifest="m", place=0, settled={}, sealed=b"",
+        mask="138****1234", cutoff_at="2026-11-01T00:00:00+08:00",
         basis="planned_release", cycle="2026-11-01", reference="NR-1", accepted_s=0, queued=True,
         platforms=tuple(records), verdict=told or rolled_up,
         # A job that nobody has tried has no record.
