@@ -11,6 +11,7 @@ from platforms.catalogue import Catalogue
 from producers.intake import read
 from producers.rows import Rejection
 from producers.submit import Submitter
+from schemas.batch import Lane
 from schemas.ids import new_id
 
 _SHOWN_MAX = 10
@@ -23,6 +24,7 @@ def submit_file(
     catalogue: Path | None,
     platforms: list[str],
     rejected: Path | None,
+    lane: Lane,
     say: Callable[[str], None],
 ) -> int:
     """Submit, and say what became of the rows. Returns 0, or 3 if rows were refused. Raises RenewalError."""
@@ -34,9 +36,8 @@ def submit_file(
         backends.broker.declare()
         rows = read("-" if file == "-" else Path(file), encoding=encoding, known_platforms=chosen)
         backends.runs.begin(run, file=Path(file).name, now=backends.clock.now())
-        intake = Submitter(backends, chosen, operator=backends.settings.operator).submit(
-            rows, run=run, on_rejected=refused.append
-        )
+        submitter = Submitter(backends, chosen, operator=backends.settings.operator, lane=lane)
+        intake = submitter.submit(rows, run=run, on_rejected=refused.append)
         say(
             f"run {run}: {intake.accepted} cases accepted, {intake.duplicate} known already, {intake.rejected} rows"
             f" refused, {intake.batches} batches queued"

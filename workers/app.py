@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from kombu.common import ignore_errors
+from typing_extensions import override
 
 from backends.bootstrap import Backends
 from backends.broker import Broker
@@ -39,15 +40,17 @@ class InteractiveLane(bootsteps.StartStopStep):
         # By itself Celery would hold as many messages as there are threads.
         consumer.initial_prefetch_count = held
 
+    @override
     def start(self, consumer: Any) -> None:
         """Consume; called again for each new connection."""
-        channel = consumer.connection.channel()
-        channel.basic_qos(0, self._held, False)
-        queue = consumer.app.amqp.queues[self._queue]
-        self._lane = consumer.app.amqp.TaskConsumer(channel, queues=[queue], on_decode_error=consumer.on_decode_error)
+        channel, amqp = consumer.connection.channel(), consumer.app.amqp
+        queues = [amqp.queues[self._queue]]
+        self._lane = amqp.TaskConsumer(channel, queues=queues, on_decode_error=consumer.on_decode_error)
+        self._lane.qos(prefetch_count=self._held)
         self._lane.on_message = consumer.create_task_handler()
         self._lane.consume()
 
+    @override
     def stop(self, consumer: Any) -> None:
         """Take nothing new; what is held is worked on, and its channel ends with the connection."""
         if self._lane is not None:

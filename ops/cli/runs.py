@@ -26,6 +26,13 @@ class Faults(StrEnum):
     STORM = "storm"
 
 
+class LaneName(StrEnum):
+    """Who waits for the answers; the same as `schemas.batch.Lane`, which would take long to import for `--help`."""
+
+    BULK = "bulk"
+    INTERACTIVE = "interactive"
+
+
 class RunOutput(StrEnum):
     """How `renewal run` says what came of it."""
 
@@ -118,9 +125,13 @@ def submit(
     catalogue: CatalogueOption = None,
     platforms: PlatformsOption = None,
     rejected: Annotated[Path | None, typer.Option(help="File for the rows that were refused.")] = None,
+    lane: Annotated[LaneName, typer.Option(help="interactive overtakes bulk: for few numbers, a person waits.")] = (
+        LaneName.BULK
+    ),
 ) -> None:
     """Put a file on the jobs queue and return; workers elsewhere do the rest."""
     from ops.submission import submit_file
+    from schemas.batch import Lane
 
     code = submit_file(
         file,
@@ -128,6 +139,7 @@ def submit(
         catalogue=catalogue,
         platforms=[key for key in (platforms or "").replace(";", ",").split(",") if key.strip()],
         rejected=rejected,
+        lane=Lane(lane),
         say=say,
     )
     raise typer.Exit(code)
