@@ -18,10 +18,13 @@ from redis.exceptions import RedisError
 from backends.connect import text
 from backends.keys import ADMISSION_TTL_S, Keys
 from backends.scripts import script
+from schemas.batch import Lane
 from schemas.errors import BackendUnavailable
 
 # What has to wait longer than about a second goes to the waiting set (rule 6).
 HORIZON_S = 1.0
+# The longest that anybody with a permit waits for the first call: see `Rules`, of which this is the greatest horizon.
+FIRST_CALL_S = 5.0
 # A slot whose holder died is free again this long after the last call could have ended.
 _LEASE_MARGIN_S = 5.0
 
@@ -66,6 +69,16 @@ class Rules:
     # When to look again for a free slot: half as long as none has become free, within these.
     slot_look_us: int = 100_000
     slot_look_max_us: int = 5_000_000
+    # The interactive lane goes first. It is granted calls further ahead than the bulk lane, which so can never take the
+    # next token from it; and of so many slots one is kept for it. Where neither helps, the bulk lane leaves it the next
+    # one until it should have come back, and a while longer.
+    first_horizon_us: int = 3_000_000
+    first_slot_from: int = 4
+    first_slot_look_max_us: int = 500_000
+    grace_us: int = 5_000_000
+    # But after so long without leave the bulk lane goes first once, from further ahead than the other one reaches.
+    bulk_turn_us: int = 10_000_000
+    bulk_horizon_us: int = 5_000_000
 
 
 RULES = Rules()
@@ -167,6 +180,7 @@ class Admission:
         hold_s: float,
         holder: str,
         window: tuple[datetime, datetime] | None = None,
+        lane: Lane = Lane.BULK,
     ) -> Permit | NotNow:
         """Ask leave for up to `calls` calls that will all be over within `hold_s` seconds.
 
@@ -181,6 +195,7 @@ class Admission:
                     self._keys.slots(platform),
                     self._keys.waiting_at(platform),
                     self._keys.gate(platform),
+                    self._keys.waiting_first_at(platform),
                 ],
                 args=[
                     now_arg(self._clock_us),
@@ -191,6 +206,7 @@ class Admission:
                     holder,
                     ADMISSION_TTL_S,
                     *([micros(window[0]), micros(window[1])] if window else ["", ""]),
+                    lane,
                 ],
             )
         except (RedisError, OSError) as error:

@@ -21,7 +21,8 @@ PERMANENT: Final = frozenset(
     {
         "case", "jobs", "details", "token", "reference", "wanted", "settled", "manifest",
         "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
-        "waiting", "waiting-batches", "waiting-leases", "waiting-at", "fence", "heartbeats", "gate",
+        "waiting", "waiting-first", "waiting-batches", "waiting-leases", "waiting-at", "waiting-first-at",
+        "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
         "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
@@ -157,6 +158,11 @@ class Keys:
         return f"{self.namespace}:waiting"
 
     @property
+    def waiting_first(self) -> str:
+        """Sorted set: those of `waiting` that are interactive, by the same times; permanent."""
+        return f"{self.namespace}:waiting-first"
+
+    @property
     def waiting_batches(self) -> str:
         """Hash: batch id → JSON with the batch and why it waits; permanent."""
         return f"{self.namespace}:waiting-batches"
@@ -169,6 +175,10 @@ class Keys:
     def waiting_at(self, platform: str) -> str:
         """Sorted set: batch ids that wait for one platform, by due time; permanent."""
         return f"{self.namespace}:waiting-at:{platform}"
+
+    def waiting_first_at(self, platform: str) -> str:
+        """Sorted set: those that wait for one platform and are interactive, by due time; permanent."""
+        return f"{self.namespace}:waiting-first-at:{platform}"
 
     @property
     def fence(self) -> str:

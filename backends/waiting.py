@@ -1,5 +1,6 @@
 """The waiting set: batches that are not due yet. Nobody's slot is held meanwhile (rule 6)."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,10 +12,12 @@ from redis import Redis
 from backends.connect import patiently, text
 from backends.keys import Keys
 from backends.scripts import script
-from schemas.batch import Batch
+from schemas.batch import Batch, Lane
 from schemas.errors import ContractError
 
 LEASE_S = 30
+# Of what is leased at once; the rest goes by due time alone.
+_FIRST_RATIO = 0.9
 
 
 class Why(StrEnum):
@@ -73,19 +76,31 @@ class WaitingSet:
     def put(self, batch: Batch, *, due: datetime, why: Why) -> bool:
         """Keep a batch until `due`. The same batch again changes nothing and returns False."""
         body = orjson.dumps({"why": why, "batch": batch.model_dump(mode="json")})
-        keys = [self._keys.waiting, self._keys.waiting_batches, self._keys.waiting_at(batch.platform)]
+        keys = [self._keys.waiting_batches, self._keys.waiting, self._keys.waiting_at(batch.platform)]
+        if batch.lane is Lane.INTERACTIVE:
+            keys += [self._keys.waiting_first, self._keys.waiting_first_at(batch.platform)]
         return bool(patiently(lambda: self._wait(keys=keys, args=[batch.id, _ms(due), body])))
 
-    def lease(self, now: datetime, *, at_most: int) -> Leased:
-        """Take what is due for LEASE_S seconds; publish it, then `finish` it."""
+    def lease(self, now: datetime, *, at_most: int, interactive_only: bool = False) -> Leased:
+        """Take what is due for LEASE_S seconds, interactive ones first; publish it, then `finish` it.
+
+        A tenth is left to those that are due longest, so that a flood of interactive ones stops nobody.
+        """
         fence, *found = self._lease(
             keys=[
                 self._keys.waiting,
                 self._keys.waiting_batches,
                 self._keys.waiting_leases,
                 self._keys.fence,
+                self._keys.waiting_first,
             ],
-            args=[_ms(now), LEASE_S * 1000, at_most],
+            args=[
+                _ms(now),
+                LEASE_S * 1000,
+                at_most,
+                at_most if interactive_only else math.ceil(_FIRST_RATIO * at_most),
+                int(interactive_only),
+            ],
         )
         waiters: list[Waiter] = []
         unreadable: list[Unreadable] = []
@@ -98,10 +113,10 @@ class WaitingSet:
 
     def finish(self, leased: Leased) -> int:
         """Forget what was published, unless the lease has passed to somebody else. Returns how many."""
-        keys = [self._keys.waiting, self._keys.waiting_batches, self._keys.waiting_leases]
-        keys += [self._keys.waiting_at(batch.platform) for batch in leased.batches]
+        keys = [self._keys.waiting, self._keys.waiting_batches, self._keys.waiting_leases, self._keys.waiting_first]
         # Of what cannot be read nobody knows the platform: its entry there is only counted, and ends when it is read.
-        keys += [self._keys.waiting_at("unknown") for _ in leased.unreadable]
+        for platform in [*(batch.platform for batch in leased.batches), *("unknown" for _ in leased.unreadable)]:
+            keys += [self._keys.waiting_at(platform), self._keys.waiting_first_at(platform)]
         args: list[str | int] = [leased.fence, *(b.id for b in leased.batches), *(u.id for u in leased.unreadable)]
         return int(patiently(lambda: self._finish(keys=keys, args=args)))
 

@@ -148,8 +148,9 @@ class WaitingView:
         hurried, busy = 0, []
         for start in range(0, len(batches), _PAGE):
             page = batches[start : start + _PAGE]
-            keys = [self._keys.waiting, self._keys.waiting_leases]
-            keys += [self._keys.waiting_at(waiting.platform) for waiting in page]
+            keys = [self._keys.waiting, self._keys.waiting_leases, self._keys.waiting_first]
+            for waiting in page:
+                keys += [self._keys.waiting_at(waiting.platform), self._keys.waiting_first_at(waiting.platform)]
             args: list[str | int] = [_ms(now), *(waiting.batch for waiting in page)]
             answers = self._due_now(keys, args)
             hurried += sum(answer > _LEASED for answer in answers)
@@ -161,7 +162,8 @@ class WaitingView:
 
     def take(self, batches: Sequence[str], *, now: datetime) -> Taken:
         """Hold up to a page of batches, due or not, for as long as a scheduler's lease; then they wait again."""
-        keys = [self._keys.waiting, self._keys.waiting_batches, self._keys.waiting_leases, self._keys.fence]
+        keys = [self._keys.waiting, self._keys.waiting_batches, self._keys.waiting_leases]
+        keys += [self._keys.fence, self._keys.waiting_first]
         fence, *found = self._take(keys=keys, args=[_ms(now), LEASE_S * 1000, *batches])
         waiters, busy, gone = [], [], []
         for ident, body in zip(batches, found, strict=True):

@@ -13,6 +13,7 @@ from ops.run_folder import RunFolder
 from platforms.catalogue import Catalogue
 from producers.intake import read
 from producers.submit import Intake, Submitter
+from schemas.batch import Lane
 from schemas.errors import Refused
 
 REJECTED: Final = "rejected.csv"
@@ -29,6 +30,7 @@ class Reading:
     file: str
     encoding: str
     operator: str
+    lane: Lane = Lane.BULK
 
     def begin(self) -> Cursor:
         """Record the run, and return how far its file was read. Raises Refused for a run that was cancelled."""
@@ -64,7 +66,7 @@ class Reading:
                 cursor = _cursor(intake, rejected_bytes=rejected.flush())
                 self.backends.runs.save_cursor(self.folder.run, cursor, now=self.backends.clock.now())
 
-            submitter = Submitter(self.backends, self.catalogue, operator=self.operator)
+            submitter = Submitter(self.backends, self.catalogue, operator=self.operator, lane=self.lane)
             try:
                 return submitter.submit(
                     rows, run=self.folder.run, on_rejected=rejected.keep, on_progress=note, on_chunk=save, stop=stop,

@@ -11,6 +11,7 @@ from typing import IO, Self
 
 import orjson
 
+from schemas.batch import Lane
 from schemas.errors import InputError
 from schemas.ids import derive, new_id
 
@@ -25,6 +26,7 @@ class RunOptions:
     encoding: str = "utf-8"
     catalogue: Path | None = None
     platforms: tuple[str, ...] = ()
+    lane: Lane = Lane.BULK
     sandbox: bool = False
     faults: str = "normal"
     seed: int = SEED
@@ -100,5 +102,5 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{self._options.file}: {error.strerror or error}") from None
         options = asdict(self._options)
-        asked = ("encoding", "catalogue", "platforms", "sandbox", "faults", "seed")
+        asked = ("encoding", "catalogue", "platforms", "lane", "sandbox", "faults", "seed")
         return derive(digest.hexdigest(), *self._scope, *(str(options[name]) for name in asked))

@@ -58,6 +58,7 @@ def submit_file(options: RunOptions, *, rejected: Path | None, stop: threading.E
             file=options.file,
             encoding=options.encoding,
             operator=settings.operator,
+            lane=options.lane,
         )
         since = reading.begin()
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from backends.admission import RULES, GateChange, GateState, NotNow, Permit, Report, Stop
 from backends.gates import GateView
+from schemas.batch import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,13 +50,57 @@ class Pause:
     reason: str
 
 
+@dataclass(frozen=True)
+class Line:
+    """Those who wait for the platform, as one that asks sees them."""
+
+    gate: GateModel
+    lane: Lane
+    each_us: float  # how long each of them takes
+
+    @property
+    def horizon_us(self) -> int:
+        """How far ahead a first call may be."""
+        if self.lane is Lane.INTERACTIVE:
+            return RULES.first_horizon_us
+        return RULES.bulk_horizon_us if self.gate.bulk_has_its_turn() else RULES.horizon_us
+
+    def before(self, turn_us: float) -> int:
+        """Count those who have their turn before one that comes back then."""
+        till_ms = (self.gate.now + turn_us) / 1000
+        firsts = sum(1 for at_ms in self.gate.firsts_ms if at_ms <= till_ms)
+        if self.lane is Lane.INTERACTIVE:
+            return firsts
+        bulk = sum(1 for at_ms in self.gate.waiting_ms if at_ms <= till_ms) - firsts
+        return bulk + min(firsts, math.floor(RULES.bulk_turn_us / self.each_us))
+
+    def place(self, soonest_us: float) -> int:
+        """Find a place with no more before it than there is room: double it, then halve the distance."""
+        taken, free = -1, 0
+        while (count := self.before(soonest_us + free * self.each_us)) > free:
+            taken, free = free, max(count, 2 * free)
+        while free - taken > 1:
+            middle = (taken + free) // 2
+            if self.before(soonest_us + middle * self.each_us) > middle:
+                taken = middle
+            else:
+                free = middle
+        return free
+
+    def not_now(self, why: Stop, soonest_us: float, *, early_us: float) -> NotNow:
+        """Say when to come back."""
+        turn_us = soonest_us + self.place(soonest_us) * self.each_us
+        return NotNow(retry_in_s=math.ceil(max(turn_us - early_us, 50_000) / 1000) / 1000, why=why)
+
+
 @dataclass
 class GateModel:
     """One platform."""
 
     platform: str
     now: int
-    waiting_ms: list[int] = field(default_factory=list)
+    waiting_ms: list[int] = field(default_factory=list)  # of both lanes
+    firsts_ms: list[int] = field(default_factory=list)  # those of them that are interactive
     state: GateState = GateState.FLOWING
     reason: str = ""
     since: int | None = None
@@ -71,6 +116,8 @@ class GateModel:
     limit_in_flight: int | None = None
     next_us: int = 0
     slots: dict[str, float] = field(default_factory=dict)
+    awaited_until: dict[Lane, int] = field(default_factory=dict)  # a batch that was refused is awaited until then
+    bulk_behind_since: int | None = None
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -83,6 +130,7 @@ class GateModel:
         hold_s: float,
         holder: str,
         window: tuple[int, int] | None = None,
+        lane: Lane = Lane.BULK,
     ) -> Permit | NotNow:
         """Answer as `admit.lua` does."""
         self._forget_leases()
@@ -91,22 +139,25 @@ class GateModel:
         per_s = max(ceiling * self.share * part, min(ceiling, RULES.floor_per_s))
         step_us = 1_000_000 / per_s
         queue_us = calls * 1_000_000 / max(ceiling * self.share, min(ceiling, RULES.floor_per_s))
+        line = Line(self, lane, queue_us)
         closed = self._closed(window)
         if closed:
-            return self._not_now(*closed, queue_us=queue_us, early_us=0)
+            return line.not_now(*closed, early_us=0)
         probe = self.state in BLOCKED
-        free = min(in_flight, self.limit_in_flight or in_flight) - len(self.slots)
+        most = min(in_flight, self.limit_in_flight or in_flight)
+        free = most - len(self.slots)
+        if lane is Lane.BULK and most >= RULES.first_slot_from:
+            free -= 1
         next_us = max(self.next_us, self.now)
         ahead_us = next_us - self.now
-        if ahead_us > RULES.horizon_us or free < 1:
-            why = Stop.RATE if ahead_us > RULES.horizon_us else Stop.IN_FLIGHT
-            idle_us = min(RULES.slot_look_max_us, max(RULES.slot_look_us, (self.now - self.next_us) / 2))
-            soonest_us = int(max(ahead_us, idle_us if free < 1 else 0))
-            return self._not_now(why, soonest_us, queue_us=queue_us, early_us=RULES.horizon_us / 2)
-        granted = min(1 if probe else calls, math.floor((2 * RULES.horizon_us - ahead_us) / step_us) + 1)
+        if refused := self._no_room(line, ahead_us, full=free < 1):
+            return refused
+        granted = min(1 if probe else calls, math.floor((line.horizon_us + RULES.horizon_us - ahead_us) / step_us) + 1)
         slots = min(granted, free)
         self.next_us = int(f"{next_us + granted * step_us:.0f}")
-        lease_ms = self.now / 1000 + int(hold_s * 1000) + LEASE_MARGIN_MS
+        self._note_grant(lane)
+        begins_us = self.now + max(0, ahead_us - RULES.horizon_us)
+        lease_ms = begins_us / 1000 + int(hold_s * 1000) + LEASE_MARGIN_MS
         self.slots |= {f"{holder}:{n + 1}": lease_ms for n in range(slots)}
         change = None
         if probe:
@@ -142,16 +193,50 @@ class GateModel:
             return why, RULES.probe_look_us
         return None
 
-    def _not_now(self, why: Stop, soonest_us: int, *, queue_us: float, early_us: float) -> NotNow:
-        turn_us: float = soonest_us
-        before = -1
-        while True:
-            due = sum(1 for at_ms in self.waiting_ms if at_ms <= (self.now + turn_us) / 1000)
-            turn_us = soonest_us + due * queue_us
-            if due <= before or due > 1000:
-                break
-            before = due
-        return NotNow(retry_in_s=math.ceil(max(turn_us - early_us, 50_000) / 1000) / 1000, why=why)
+    def _no_room(self, line: Line, ahead_us: int, *, full: bool) -> NotNow | None:
+        """Answer for rate and slots; who is refused though it goes first is awaited."""
+        interactive, behind = line.lane is Lane.INTERACTIVE, self.bulk_behind_since
+        goes_first = interactive or self.bulk_has_its_turn()
+        other = Lane.BULK if interactive else Lane.INTERACTIVE
+        awaited = self.awaited_until.get(other, 0)
+        yields = (interactive or not goes_first) and awaited > self.now
+        late = ahead_us > line.horizon_us
+        if not (late or full or yields):
+            return None
+        why = Stop.RATE if late or not full else Stop.IN_FLIGHT
+        soonest_us = ahead_us
+        if full:
+            most_us = RULES.first_slot_look_max_us if goes_first else RULES.slot_look_max_us
+            soonest_us = max(ahead_us, int(min(most_us, max(RULES.slot_look_us, (self.now - self.next_us) / 2))))
+        if yields:
+            comes_us = awaited - RULES.grace_us
+            if not interactive:
+                comes_us = min(comes_us, (behind or 0) + RULES.bulk_turn_us)
+            soonest_us = max(soonest_us, comes_us - self.now)
+        early_us = 0 if goes_first and why is Stop.IN_FLIGHT else line.horizon_us - RULES.horizon_us / 2
+        answer = line.not_now(why, soonest_us, early_us=early_us)
+        if goes_first:
+            comes_us = self.now + round(answer.retry_in_s * 1000) * 1000
+            until_us = max(self.awaited_until.get(line.lane, 0), comes_us + RULES.grace_us)
+            self.awaited_until[line.lane] = until_us
+            self.bulk_behind_since = behind or self.now
+        return answer
+
+    def _note_grant(self, lane: Lane) -> None:
+        if lane is Lane.BULK:
+            if self.bulk_behind_since:
+                self.awaited_until.pop(Lane.BULK, None)
+            self.bulk_behind_since = None
+            return
+        self.bulk_behind_since = self.bulk_behind_since or self.now
+        until_ms = self.awaited_until.get(Lane.INTERACTIVE, 0) / 1000
+        if not any(at_ms <= until_ms for at_ms in self.firsts_ms):
+            self.awaited_until.pop(Lane.INTERACTIVE, None)
+
+    def bulk_has_its_turn(self) -> bool:
+        """Whether the bulk lane has stood behind so long that it goes first once."""
+        since = self.bulk_behind_since
+        return since is not None and self.now - since >= RULES.bulk_turn_us
 
     # -- settling --------------------------------------------------------------------------------------------------
 

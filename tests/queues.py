@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,36 @@ from kombu import Connection, Exchange, Producer, Queue
 from redis import Redis
 from redis.exceptions import RedisError
 
+from backends.broker import Broker
 from backends.embedded import EmbeddedValkey, find_server
+from schemas.batch import Basis, Batch, Job, Lane
 from schemas.ids import new_id
 from tests.command import wait_until
+from tests.fixtures_valkey import NOON
 
+ROOT = Path(__file__).parents[1]
 TRANSPORT = "backends.claiming:Transport"
+# A worker as ours, whose task only notes the batch.
+WORKER = """
+import os, sys, threading
+from backends.broker import TASK, Broker
+from backends.keys import Keys
+from workers.app import configure, worker_of
+url, namespace, done, threads = sys.argv[1:]
+ledger = os.open(done, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+broker = Broker(url, Keys(namespace))
+app = configure(broker)
+
+@app.task(name=TASK)
+def attempt(batch):
+    while os.path.exists(f"{done}.hold-{batch['lane']}"):
+        threading.Event().wait(0.02)
+    os.write(ledger, f"{batch['id']}\\n".encode())
+
+worker = worker_of(app, broker, held=int(threads), loglevel="INFO")
+worker.start()
+sys.exit(worker.exitcode or 0)
+"""
 
 
 @dataclass(frozen=True)
@@ -138,7 +165,39 @@ class Process:
         """Tell whether it has noted that many."""
         return len(self.done) >= count
 
+    @contextlib.contextmanager
+    def holding(self, lane: str) -> Iterator[None]:
+        """Let no batch of a lane end meanwhile."""
+        hold = Path(f"{self.ledger}.hold-{lane}")
+        hold.touch()
+        yield
+        hold.unlink()
+
     def kill(self) -> None:
         """End it with SIGKILL."""
         self.process.kill()
         self.process.wait()
+
+
+def start_worker(url: str, namespace: str, folder: Path, *, held: int) -> Process:
+    """Start a Celery worker of ours that holds at most so many batches of each lane."""
+    script, ledger = folder / "worker.py", folder / "batches"
+    script.write_text(WORKER)
+    with (folder / "worker.log").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, script, url, namespace, ledger, str(held)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=output,
+            stderr=output,
+        )
+    return Process(process=process, ledger=ledger)
+
+
+def publish(broker: Broker, lane: Lane = Lane.BULK) -> str:
+    """Publish one batch; return its id."""
+    batch = Batch(
+        id=new_id(), run=new_id(), platform="alpha", lane=lane, deadline=NOON, sealed="c2VhbGVk" * 4,
+        jobs=(Job(case=new_id(), cutoff_at="2026-11-01T00:00:00+08:00", basis=Basis.PLANNED_RELEASE),),
+    )  # fmt: skip
+    broker.publish_batches([batch])
+    return batch.id

@@ -5,7 +5,9 @@ from random import Random
 from typing import Any
 
 import structlog
-from celery import Celery
+from celery import Celery, bootsteps
+from kombu.common import ignore_errors
+from typing_extensions import override
 
 from backends.bootstrap import Backends
 from backends.broker import Broker
@@ -20,9 +22,46 @@ from workers.tls import Tls
 from workers.transport import RequestsTransport, Transport
 from workers.withdrawal import Withdrawer
 
-# Batches beside each other in one process; their calls share the transport's threads.
-THREADS = 16
 log = structlog.get_logger()
+# Batches of one lane beside each other in one process; their calls share the transport's threads.
+HELD = 16
+# When a connection is made anew, what came over the old one may still run beside what comes again.
+_THREADS_RATIO = 2
+
+
+class InteractiveLane(bootsteps.StartStopStep):
+    """Gives the interactive lane a channel of its own beside Celery's, which serves the bulk lane.
+
+    So each lane has a prefetch of its own on every broker, and threads enough for both: however many batches of one
+    lane are held, the next one of the other lane is handed over and begun at once.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, *, lane_queue: str, held: int, **options: object) -> None:
+        super().__init__(consumer, **options)
+        self._queue, self._held = lane_queue, held
+        self._lane: Any = None
+        # By itself Celery would hold as many messages as there are threads.
+        consumer.initial_prefetch_count = held
+
+    @override
+    def start(self, consumer: Any) -> None:
+        """Consume; called again for each new connection."""
+        channel, amqp = consumer.connection.channel(), consumer.app.amqp
+        queues = [amqp.queues[self._queue]]
+        self._lane = amqp.TaskConsumer(channel, queues=queues, on_decode_error=consumer.on_decode_error)
+        self._lane.qos(prefetch_count=self._held)
+        self._lane.on_message = consumer.create_task_handler()
+        self._lane.consume()
+
+    @override
+    def stop(self, consumer: Any) -> None:
+        """Take nothing new; what is held is worked on, and its channel ends with the connection."""
+        if self._lane is not None:
+            ignore_errors(consumer, self._lane.cancel)
+
+    shutdown = stop
 
 
 def configure(broker: Broker) -> Celery:
@@ -33,6 +72,7 @@ def configure(broker: Broker) -> Celery:
         task_acks_on_failure_or_timeout=True,  # the task itself decides what is kept: no silent loops
         task_reject_on_worker_lost=not broker.on_redis,  # Redis counts no deliveries, so it would loop there
         worker_prefetch_multiplier=1,
+        worker_enable_prefetch_count_reduction=False,  # it would come back as large as there are threads
         worker_disable_rate_limits=True,  # limits are shared by all workers, in Redis
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
@@ -100,21 +140,29 @@ def prepare(backends: Backends, catalogue: Catalogue) -> Attempt:
     return Attempt(backends, catalogue, transport=transport, credentials=credentials, rng=Random())  # noqa: S311
 
 
+def worker_of(app: Celery, broker: Broker, *, held: int = HELD, loglevel: str = "WARNING") -> Any:
+    """Return a Celery worker for both lanes that holds at most `held` batches of each."""
+    app.steps["consumer"].add(InteractiveLane)
+    return app.Worker(
+        pool="threads",
+        concurrency=_THREADS_RATIO * held * len(Lane),
+        queues=[broker.queues[Lane.BULK].name],
+        lane_queue=broker.queues[Lane.INTERACTIVE].name,
+        held=held,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel=loglevel,
+        optimization="fair",
+        quiet=True,
+    )
+
+
 def serve(backends: Backends, attempt: Attempt) -> int:
     """Work until SIGTERM, then finish what was begun. Returns the exit code."""
     app = configure(backends.broker)
     register(app, attempt, backends)
-    worker: Any = app.Worker(
-        pool="threads",
-        concurrency=THREADS,
-        queues=[backends.broker.queues[lane].name for lane in Lane],
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        loglevel="WARNING",
-        optimization="fair",
-        quiet=True,
-    )
+    worker = worker_of(app, backends.broker)
     try:
         worker.start()
     finally:

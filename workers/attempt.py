@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 import tenacity
 
-from backends.admission import HORIZON_S, GateChange, NotNow, Permit, Report, Stop
+from backends.admission import FIRST_CALL_S, HORIZON_S, GateChange, NotNow, Permit, Report, Stop
 from backends.bootstrap import Backends
 from backends.custody import Note
 from backends.failpoint import reach
@@ -96,7 +96,7 @@ class Attempt:
         with self._noted(batch.platform):
             calls = 1 if platform.protocol == "bulk-json" else batch.size
             now = self._backends.clock.now()
-            lease_s = HORIZON_S + _hold_s(platform, calls) + _PUBLISH_S
+            lease_s = FIRST_CALL_S + _hold_s(platform, calls) + _PUBLISH_S
             note = self._backends.custody.begin(batch, holder=_holder(), lease_s=lease_s, now=now)
             if note is None:
                 log.info("attempt.ended", **_who(batch), end="copy")
@@ -195,6 +195,7 @@ class Attempt:
             hold_s=_hold_s(platform, calls),
             holder=new_id(),
             window=next_window(platform.maintenance, self._backends.clock.now()),
+            lane=batch.lane,
         )
         if isinstance(answer, Permit):
             _tell(answer.change)
@@ -210,7 +211,7 @@ class Attempt:
         judged = Judgement(platform, batch, items, permit.probe, self._rng)
         report = Report()
         try:
-            self._pause(permit.first_after_s)  # below a second: the permit was given for then
+            self._pause(permit.first_after_s)  # a second or a few: the permit was given for then
             calls = build_calls(
                 platform,
                 batch.id,

@@ -38,7 +38,7 @@ class Scheduler:
         self._released = self._redriven = 0
         self._beaten = self._swept = 0.0
         self._since_s = time.time()
-        self._full = False
+        self._full: frozenset[Lane] = frozenset()
 
     def run(self) -> None:
         """Release what is due until told to stop; go on when the broker or Redis comes back."""
@@ -46,8 +46,9 @@ class Scheduler:
             try:
                 self._beat()
                 self._sweep()
-                released = 0 if self._full else self.release_due()
-                self._full = (self._full or released >= _AT_ONCE) and self._is_full()
+                released = self.release_due()
+                if self._full or released >= _AT_ONCE:
+                    self._full = self._full_lanes()
                 if released < _AT_ONCE:
                     self._stop.wait(_TICK_S)
             except (BackendUnavailable, RedisError) as error:
@@ -59,9 +60,13 @@ class Scheduler:
     def release_due(self) -> int:
         """Publish the batches that are due, then take them out of the waiting set. Returns how many.
 
-        In this order: a crash between the two publishes them again, which their idempotency keys make harmless.
+        In this order: a crash between the two publishes them again, which their idempotency keys make harmless. What is
+        interactive goes first, and goes on while the bulk queue is full.
         """
-        leased = self._backends.waiting.lease(self._backends.clock.now(), at_most=_AT_ONCE)
+        if Lane.INTERACTIVE in self._full:
+            return 0
+        now, only = self._backends.clock.now(), Lane.BULK in self._full
+        leased = self._backends.waiting.lease(now, at_most=_AT_ONCE, interactive_only=only)
         if not leased.waiters and not leased.unreadable:
             return 0
         reach("scheduler.leased")
@@ -82,9 +87,10 @@ class Scheduler:
             # One of them cannot be opened: the worker that meets it says so, and the others go on by themselves.
             return list(leased.batches)
 
-    def _is_full(self) -> bool:
-        depth = self._backends.broker.depths()[self._backends.broker.queues[Lane.BULK].name]
-        return depth >= _HIGH_WATER_RATIO * self._backends.settings.queue_high_water
+    def _full_lanes(self) -> frozenset[Lane]:
+        depths, queues = self._backends.broker.depths(), self._backends.broker.queues
+        most = _HIGH_WATER_RATIO * self._backends.settings.queue_high_water
+        return frozenset(lane for lane in Lane if depths[queues[lane].name] >= most)
 
     def _sweep(self) -> None:
         if time.monotonic() - self._swept > _SWEEP_S:

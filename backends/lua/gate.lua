@@ -11,6 +11,8 @@
 --   share, down_at, up_at                        · the learned share of the rate
 --   pause_since, pause_until, pause_reason       · a person's pause, over whatever the state is; until 0 is no end
 --   limit_calls_per_s, limit_in_flight           · a person's limits
+--   first_until, bulk_until                      · until then a batch of the one lane or the other is awaited, us
+--   behind_since                                 · since when the bulk lane has had no leave while the other asked, us
 local OF_ONE_STATE =
   {'probe_at', 'probes', 'wins', 'tries', 'step', 'step_at', 'step_calls', 'step_failed', 'window'}
 local gate, changed = {}, {}

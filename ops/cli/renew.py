@@ -33,6 +33,13 @@ class Faults(StrEnum):
     STORM = "storm"
 
 
+class LaneName(StrEnum):
+    """Who waits for the answers; the same as `schemas.batch.Lane`, which would take long to import for `--help`."""
+
+    BULK = "bulk"
+    INTERACTIVE = "interactive"
+
+
 class RunOutput(StrEnum):
     """How a command says what came of it."""
 
@@ -132,6 +139,9 @@ def submit(
     encoding: EncodingOption = "utf-8",
     catalogue: CatalogueOption = None,
     platforms: PlatformsOption = None,
+    lane: Annotated[LaneName, typer.Option(help="interactive overtakes bulk: for few numbers, a person waits.")] = (
+        LaneName.BULK
+    ),
     rejected: RejectedOption = None,
     dry_run: DryRunOption = False,
     output: RunOutputOption = RunOutput.TABLE,
@@ -145,8 +155,9 @@ def submit(
     from ops.lifeline import stop_on_signals
     from ops.run_folder import RunOptions
     from ops.submission import submit_file
+    from schemas.batch import Lane
 
-    options = RunOptions(file=file, encoding=encoding, catalogue=catalogue, platforms=_keys(platforms))
+    options = RunOptions(file=file, encoding=encoding, catalogue=catalogue, platforms=_keys(platforms), lane=Lane(lane))
     if dry_run:
         _dry_run(options, rejected=rejected, output=output)
     end = submit_file(options, rejected=rejected, stop=stop_on_signals(), console=Console(stderr=True))

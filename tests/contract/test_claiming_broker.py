@@ -1,12 +1,9 @@
 """The Redis transport in the house: a Celery worker on it, the groups of consumers, TLS."""
 
 import contextlib
-import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,41 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from backends.broker import Broker
 from backends.embedded import EmbeddedValkey
 from backends.keys import Keys
-from schemas.batch import Basis, Batch, Job, Lane
+from schemas.batch import Lane
 from schemas.errors import BackendUnavailable
-from schemas.ids import new_id
 from tests.command import wait_until
-from tests.fixtures_valkey import NOON
-from tests.queues import TRANSPORT, OwnServer, Process
+from tests.queues import TRANSPORT, OwnServer, Process, publish, start_worker
 
-ROOT = Path(__file__).parents[2]
 KEYS = Keys("house")
 THREADS = 4
-# A worker with the settings of ours, whose task only notes the batch.
-WORKER = """
-import os, sys, threading
-from backends.broker import TASK, Broker
-from backends.keys import Keys
-from schemas.batch import Lane
-from workers.app import configure
-url, namespace, done, threads = sys.argv[1:]
-ledger = os.open(done, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-broker = Broker(url, Keys(namespace))
-app = configure(broker)
-
-@app.task(name=TASK)
-def attempt(batch):
-    while os.path.exists(f"{done}.hold"):
-        threading.Event().wait(0.02)
-    os.write(ledger, f"{batch['id']}\\n".encode())
-
-worker = app.Worker(
-    pool="threads", concurrency=int(threads), queues=[broker.queues[lane].name for lane in Lane], loglevel="INFO",
-    without_gossip=True, without_mingle=True, without_heartbeat=True, optimization="fair", quiet=True,
-)
-worker.start()
-sys.exit(worker.exitcode or 0)
-"""
 
 
 @pytest.fixture
@@ -152,22 +121,15 @@ class House:
 
     def publish(self) -> str:
         """Publish one batch; return its id."""
-        batch = Batch(
-            id=new_id(), run=new_id(), platform="alpha", deadline=NOON, sealed="c2VhbGVk" * 4,
-            jobs=(Job(case=new_id(), cutoff_at="2026-11-01T00:00:00+08:00", basis=Basis.PLANNED_RELEASE),),
-        )  # fmt: skip
-        self.broker.publish_batches([batch])
-        return batch.id
+        return publish(self.broker)
 
     @contextlib.contextmanager
     def busy(self) -> Iterator[list[str]]:
         """Give the worker more than it can do, and let none of it end meanwhile."""
-        hold = Path(f"{self.worker.ledger}.hold")
-        hold.touch()
-        batches = [self.publish() for _ in range(20)]
-        wait_until(lambda: self.held() >= THREADS, what="all threads are busy")
-        yield batches
-        hold.unlink()
+        with self.worker.holding("bulk"):
+            batches = [self.publish() for _ in range(20)]
+            wait_until(lambda: self.held() >= THREADS, what="all threads are busy")
+            yield batches
 
     def waiting(self) -> int:
         """Return how many batches are in the queue."""
@@ -182,14 +144,9 @@ class House:
 @pytest.fixture
 def house(own_server: OwnServer, tmp_path: Path) -> Iterator[House]:
     """Start the worker, and wait until it has taken a first batch."""
-    broker, script, ledger = Broker(own_server.place.url, KEYS), tmp_path / "worker.py", tmp_path / "batches"
-    script.write_text(WORKER)
-    with (tmp_path / "worker.log").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, script, own_server.place.url, KEYS.namespace, ledger, str(THREADS)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=output, stderr=output,
-        )  # fmt: skip
-    made = House(broker=broker, worker=Process(process=process, ledger=ledger), server=own_server)
+    broker = Broker(own_server.place.url, KEYS)
+    worker = start_worker(own_server.place.url, KEYS.namespace, tmp_path, held=THREADS)
+    made = House(broker=broker, worker=worker, server=own_server)
     try:
         first = made.publish()
         wait_until(lambda: first in made.worker.done, what="the worker works")

@@ -19,6 +19,7 @@ from backends.admission import RULES, Admission, GateState, NotNow, Permit, Repo
 from backends.bootstrap import Backends
 from backends.connect import text
 from backends.gates import Gates
+from schemas.batch import Lane
 from schemas.ids import new_id
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE
 from tests.gate_model import GateModel, Pause, instant
@@ -58,7 +59,7 @@ class GateMachine(RuleBasedStateMachine):
 
     backends: Backends
 
-    @initialize(per_s=st.sampled_from([0.05, 0.7, 3.0, 40.0]), in_flight=st.integers(1, 5))
+    @initialize(per_s=st.sampled_from([0.05, 0.7, 3.0, 40.0]), in_flight=st.integers(1, 6))
     def begin(self, per_s: float, in_flight: int) -> None:
         """Take a platform of its own, which has never been called."""
         self.per_s, self.in_flight = per_s, in_flight
@@ -69,11 +70,12 @@ class GateMachine(RuleBasedStateMachine):
         self.out: list[Permit] = []
         self.starts: list[float] = []
 
-    def kept(self) -> list[object]:
+    def kept(self, *, gate: bool = True) -> list[object]:
         """Return every key of the platform, when it ends and its bytes: the whole store grows with the examples."""
         keys, platform = self.backends.keys, self.model.platform
+        waiting = (keys.waiting_at(platform), keys.waiting_first_at(platform))
         pipe = self.backends.redis.pipeline(transaction=False)
-        for key in (keys.gate(platform), keys.slots(platform), keys.rate(platform), keys.waiting_at(platform)):
+        for key in (keys.slots(platform), keys.rate(platform), *waiting, *([keys.gate(platform)] if gate else [])):
             pipe.pexpiretime(key)
             pipe.dump(key)
         return list(pipe.execute())
@@ -81,12 +83,13 @@ class GateMachine(RuleBasedStateMachine):
     @rule(
         reports=st.lists(st.sampled_from([GOOD, GOOD, BAD]), min_size=1, max_size=14) | st.just([GOOD] * 9),
         gap_s=st.sampled_from([0.3, 1.7, 5.5]),
+        lane=st.sampled_from(Lane),
     )
-    def a_while_passes(self, reports: list[Report], gap_s: float) -> None:
+    def a_while_passes(self, reports: list[Report], gap_s: float, lane: Lane) -> None:
         """Call after call is settled at once: how a platform falls ill and gets well."""
         for report in reports:
             known = len(self.out)
-            self.ask(calls=1, hold_s=12.5, window_s=None)
+            self.ask(calls=1, hold_s=12.5, window_s=None, lane=lane)
             for permit in self.out[known:]:
                 self.out.remove(permit)
                 assert self.admission.settle(permit, report) == self.model.settle(permit, report)
@@ -96,9 +99,13 @@ class GateMachine(RuleBasedStateMachine):
         calls=st.sampled_from([1, 1, 4, 30]),
         hold_s=st.sampled_from([1.0, 12.5]),
         window_s=st.sampled_from([None, None, None, (-5, 7), (10, 20)]),
+        lane=st.sampled_from(Lane),
     )
-    def ask(self, calls: int, hold_s: float, window_s: tuple[int, int] | None) -> None:
-        """Ask leave: the same answer; a refusal leaves the gate, the tokens and the slots as they were."""
+    def ask(self, calls: int, hold_s: float, window_s: tuple[int, int] | None, lane: Lane) -> None:
+        """Ask leave: the same answer; a refusal leaves the gate, the tokens and the slots as they were.
+
+        The gate may hold a note that one is to come back whose lane goes first.
+        """
         limits = Limits(calls_per_s=self.per_s, in_flight=self.in_flight)
         now = NOON + timedelta(microseconds=self.model.now - START_US)
         window = window_s and (now + timedelta(seconds=window_s[0]), now + timedelta(seconds=window_s[1]))
@@ -107,12 +114,18 @@ class GateMachine(RuleBasedStateMachine):
         self.model._forget_leases()
         slots = self.backends.keys.slots(platform)
         self.backends.redis.zremrangebyscore(slots, "-inf", self.model.now / 1000)
-        before = self.kept()
-        answer = self.admission.ask(platform, calls=calls, hold_s=hold_s, holder=holder, window=window, **limits)
-        assert answer == self.model.ask(calls=calls, hold_s=hold_s, holder=holder, window=window_us, **limits)
+        noted = lane is Lane.INTERACTIVE or self.model.bulk_has_its_turn()
+        before = self.kept(gate=not noted)
+        answer = self.admission.ask(
+            platform, calls=calls, hold_s=hold_s, holder=holder, window=window, lane=lane, **limits
+        )
+        assert answer == self.model.ask(
+            calls=calls, hold_s=hold_s, holder=holder, window=window_us, lane=lane, **limits
+        )
         if isinstance(answer, NotNow):
-            assert before == self.kept()
+            assert before == self.kept(gate=not noted)
             return
+        assert len(self.model.slots) <= min(self.in_flight, self.model.limit_in_flight or self.in_flight)
         self.out.append(answer)
         first_us = self.model.now + answer.first_after_s * 1_000_000
         self.starts += [first_us + n * answer.interval_s * 1_000_000 for n in range(answer.calls)]
@@ -134,14 +147,22 @@ class GateMachine(RuleBasedStateMachine):
         """Leases end, probes become due, buckets grow old: all by the clock alone."""
         self.model.now += round(seconds * 1_000_000)
 
-    @rule(waiting=st.lists(st.integers(-1000, 90_000), max_size=4))
-    def others_wait(self, waiting: list[int]) -> None:
-        """Other batches wait for the platform."""
-        key = self.backends.keys.waiting_at(self.model.platform)
-        self.backends.redis.delete(key)
-        self.model.waiting_ms = [self.model.now // 1000 + ms for ms in waiting]
-        if waiting:
-            self.backends.redis.zadd(key, {f"b{n}": at_ms for n, at_ms in enumerate(self.model.waiting_ms)})
+    @rule(
+        waiting=st.lists(st.integers(-1000, 90_000), max_size=4) | st.lists(st.integers(0, 20_000), min_size=30),
+        firsts=st.lists(st.integers(-1000, 9000), max_size=3),
+    )
+    def others_wait(self, waiting: list[int], firsts: list[int]) -> None:
+        """Other batches wait for the platform, of both lanes."""
+        keys, model = self.backends.keys, self.model
+        model.firsts_ms = [model.now // 1000 + ms for ms in firsts]
+        model.waiting_ms = [model.now // 1000 + ms for ms in waiting] + model.firsts_ms
+        for key, due in (
+            (keys.waiting_first_at(model.platform), model.firsts_ms),
+            (keys.waiting_at(model.platform), model.waiting_ms),
+        ):
+            self.backends.redis.delete(key)
+            if due:
+                self.backends.redis.zadd(key, {f"b{n}": at_ms for n, at_ms in enumerate(due)})
 
     @rule(seconds=st.sampled_from([None, 3, 40]))
     def pause(self, seconds: int | None) -> None:

@@ -23,7 +23,7 @@ from backends.keys import (
 from backends.replays import Group
 from backends.sweeps import Denied, Night
 from backends.waiting import Why
-from schemas.batch import Basis, Batch, Job, seal_context
+from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.case import Case
 from schemas.ids import new_id
 from schemas.outcome import Fault, Reason, Refusal
@@ -123,8 +123,9 @@ def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch
 
 def wait(backends: Backends, run: str, case: str) -> None:
     """Let two batches wait, lease both, and finish none."""
-    for platform in ("alpha", "beta"):
-        backends.waiting.put(batch_of(backends, run, case, platform=platform), due=NOON, why=Why.LIMIT)
+    for platform, lane in (("alpha", Lane.BULK), ("beta", Lane.INTERACTIVE)):
+        batch = batch_of(backends, run, case, platform=platform).model_copy(update={"lane": lane})
+        backends.waiting.put(batch, due=NOON, why=Why.LIMIT)
     assert 2 == len(backends.waiting.lease(NOON, at_most=5).batches)
 
 

@@ -13,25 +13,35 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from backends.bootstrap import Backends
 from backends.connect import text
 from backends.waiting import LEASE_S, Leased, WaitingSet, Why
-from schemas.batch import Basis, Batch, Job
+from backends.waiting_view import WaitingFilter
+from schemas.batch import Basis, Batch, Job, Lane
 from schemas.ids import derive
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE, stored
 
-BATCHES = 6
+BATCHES = 9
 PLATFORMS = ("alpha", "beta")
 
 
+def is_first(number: int) -> bool:
+    """Tell whether a batch is interactive: every third."""
+    return number % 3 == 0
+
+
 def make_batch(number: int, *, attempt: int = 1) -> Batch:
-    """One of a few batches, at one of two platforms."""
+    """One of a few batches, at one of two platforms, on one of two lanes."""
     return Batch(
         id=derive("batch", str(number)),
         run=derive("run"),
         platform=PLATFORMS[number % 2],
+        lane=Lane.INTERACTIVE if is_first(number) else Lane.BULK,
         attempt=attempt,
         deadline=NOON + timedelta(days=5),
         jobs=(Job(case=derive(str(number)), cutoff_at="2026-11-01T00:00:00+08:00", basis=Basis.PLANNED_RELEASE),),
         sealed="x",
     )
+
+
+FIRST_IDS = {make_batch(number).id for number in range(BATCHES) if is_first(number)}
 
 
 @dataclass(slots=True)
@@ -75,13 +85,25 @@ class WaitingMachine(RuleBasedStateMachine):
             self.due[batch.id], self.attempt[batch.id] = self.now_s + delay_s, attempt
             self.put_ever += 1
 
-    @rule(at_most=st.integers(1, BATCHES))
-    def lease(self, at_most: int) -> None:
-        """Lease what is due: the longest due first, under a number that no lease had before."""
-        leased = self.waiting.lease(self.now, at_most=at_most)
-        ready = sorted(at_s for at_s in self.due.values() if at_s <= self.now_s)
+    @rule(at_most=st.integers(1, BATCHES) | st.just(20), only=st.booleans())
+    def lease(self, at_most: int, only: bool) -> None:
+        """Lease what is due: interactive ones first, the longest due first, under a number that no lease had before."""
+        leased = self.waiting.lease(self.now, at_most=at_most, interactive_only=only)
         ids = [batch.id for batch in leased.batches]
-        assert ready[:at_most] == sorted(self.due[ident] for ident in ids)
+        due = sorted(self.due.values())
+        first = sorted(at_s for ident, at_s in self.due.items() if ident in FIRST_IDS and at_s <= self.now_s)
+        first = first[: at_most if only else -(-9 * at_most // 10)]
+        assert first == [self.due[ident] for ident in ids[: len(first)]]
+        assert FIRST_IDS.issuperset(ids[: len(first)])
+        rest = [self.due[ident] for ident in ids[len(first) :]]
+        assert sorted(rest) == rest
+        ready = [at_s for at_s in due if at_s <= self.now_s]
+        if only:
+            assert not rest
+        else:
+            assert min(at_most, len(ready)) == len(ids)
+            left = [self.due[ident] for ident in self.due if ident not in ids]
+            assert not rest or max(rest) <= min(left, default=max(rest))
         assert [make_batch_of(ident, self.attempt[ident]) for ident in ids] == list(leased.batches)
         elsewhere = {b.id for held in self.leases if held.until_s > self.now_s for b in self.owned(held.leased)}
         assert elsewhere.isdisjoint(ids)
@@ -106,6 +128,17 @@ class WaitingMachine(RuleBasedStateMachine):
             del self.due[batch.id], self.fence[batch.id]
         self.finished_ever += len(mine)
 
+    @rule(number=st.integers(0, BATCHES - 1))
+    def hurry(self, number: int) -> None:
+        """A person lets one be due now; one that a scheduler holds stays as it is."""
+        ident, view = make_batch(number).id, self.backends.waiting_view
+        found = list(view.select(WaitingFilter(batches=frozenset({ident})), now=self.now))
+        held = ident in self.fence and self.due[ident] > self.now_s
+        waits = ident in self.due
+        assert (int(waits and not held), (ident,) if held else ()) == view.run_now(found, now=self.now)
+        if waits and not held:
+            self.due[ident] = self.now_s
+
     @rule(seconds=st.integers(1, LEASE_S + 10))
     def time_passes(self, seconds: int) -> None:
         """Leases end and batches become due by nothing else."""
@@ -121,9 +154,13 @@ class WaitingMachine(RuleBasedStateMachine):
         assert self.due == scores
         assert set(self.due) == set(map(text, redis.hkeys(keys.waiting_batches)))
         assert self.fence == {text(ident): int(fence) for ident, fence in redis.hgetall(keys.waiting_leases).items()}
+        firsts = {ident: at_s for ident, at_s in scores.items() if ident in FIRST_IDS}
+        assert set(firsts) == {text(ident) for ident, _ in zrange(redis, keys.waiting_first)}
+        assert dict(zrange(redis, keys.waiting)).items() >= dict(zrange(redis, keys.waiting_first)).items()
         for number, platform in enumerate(PLATFORMS):
             mine = {make_batch(n).id for n in range(number, BATCHES, 2)} & set(self.due)
             assert mine == {text(ident) for ident, _ in zrange(redis, keys.waiting_at(platform))}
+            assert mine & set(firsts) == {text(ident) for ident, _ in zrange(redis, keys.waiting_first_at(platform))}
 
 
 def zrange(redis: Any, key: str) -> list[tuple[bytes, float]]:
