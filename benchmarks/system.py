@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,10 +55,17 @@ class Submitting:
                 stdout=output,
                 stderr=output,
             )
+        self._ended_s = 0.0
+        self._watch = threading.Thread(target=self._await_end, daemon=True)
+        self._watch.start()
+
+    def _await_end(self) -> None:
+        self.process.wait()
+        self._ended_s = time.monotonic()
 
     def done(self) -> bool:
         """Tell whether it has ended. Raises Unmeasured if it failed."""
-        if self.process.poll() is None:
+        if self._watch.is_alive():
             return False
         if self.process.returncode:
             raise Unmeasured(f"renewal submit failed: {self._log.read_text(encoding='utf-8')[-1000:].strip()}")
@@ -65,9 +73,9 @@ class Submitting:
 
     def wait(self) -> Submitted:
         """Wait for its end. Raises Unmeasured if it failed."""
-        while not self.done():
-            time.sleep(_POLL_S)
-        return Submitted(seconds=time.monotonic() - self.began_s, cpu_s=children_cpu_s() - self._before_s)
+        self._watch.join()
+        self.done()
+        return Submitted(seconds=self._ended_s - self.began_s, cpu_s=children_cpu_s() - self._before_s)
 
 
 class System:
