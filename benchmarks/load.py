@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.course import Course
 from benchmarks.numbers import write_numbers
 from benchmarks.platform_world import PlatformWorld
-from benchmarks.system import System
+from benchmarks.system import System, settled
 from benchmarks.usage import Usage
 
 
@@ -26,7 +26,7 @@ def run_load(system: System, world: PlatformWorld, numbers: Path, *, rows: int, 
     jobs = rows * len(system.catalogue)
     before, server_before_s = usage.cpu_s(), world.told().cpu_s
     submitting = system.submit(numbers)
-    course = system.follow(submitting.began_s, jobs)
+    course = system.follow(submitting, jobs, count=settled)
     submitted = submitting.wait()
     after, server_s = usage.cpu_s(), world.told().cpu_s - server_before_s
     used = {name: after[name] - before.get(name, 0.0) for name in after}
@@ -43,7 +43,7 @@ def warm_up(system: System, world: PlatformWorld, *, usage: Usage) -> float:
     """Let every process do its first job. Returns the processor time of a `renewal submit` that has nothing to do."""
     file = write_numbers(system.folder / "first.csv", 1, seed=0)
     submitting = system.submit(file)
-    system.follow(submitting.began_s, len(system.catalogue))
+    system.follow(submitting, len(system.catalogue), count=settled)
     usage.look()
     world.told()
     return submitting.wait().cpu_s

@@ -4,5 +4,6 @@ from typing import Final
 
 from benchmarks.bulk import BULK
 from benchmarks.scenario import Scenario
+from benchmarks.single import SINGLE
 
-SCENARIOS: Final[tuple[Scenario, ...]] = (BULK,)
+SCENARIOS: Final[tuple[Scenario, ...]] = (BULK, SINGLE)

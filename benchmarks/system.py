@@ -46,6 +46,7 @@ class Submitting:
     def __init__(self, system: "System", file: Path) -> None:
         self._log = system.folder / "logs" / "submit.log"
         self._before_s = children_cpu_s()
+        self._backends, self._earlier = system.backends, set(system.backends.runs.newest_first())
         self.began_s = time.monotonic()
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -62,6 +63,11 @@ class Submitting:
     def _await_end(self) -> None:
         self.process.wait()
         self._ended_s = time.monotonic()
+
+    def counters(self) -> Counters:
+        """Return the counters of the run that it began; empty before."""
+        new = [run for run in self._backends.runs.newest_first() if run not in self._earlier]
+        return self._backends.runs.counters(new[0]) if new else Counters(values={})
 
     def done(self) -> bool:
         """Tell whether it has ended. Raises Unmeasured if it failed."""
@@ -140,25 +146,24 @@ class System:
 
     # -- what has become of it -------------------------------------------------------------------------------------
 
-    def counters(self) -> Counters:
-        """Return the counters of the newest run; empty before there is one."""
-        runs = self.backends.runs.newest_first()
-        return self.backends.runs.counters(runs[0]) if runs else Counters(values={})
+    def follow(
+        self, submitting: Submitting, total: int, *, began_s: float | None = None, count: Callable[[Counters], int]
+    ) -> Course:
+        """Watch a run until `count` says `total`, timed from `began_s`, else from the start of its submission.
 
-    def follow(self, began_s: float, total: int, *, count: Callable[[Counters], int] | None = None) -> Course:
-        """Watch the newest run until `total` jobs are settled. Raises Unmeasured when nothing moves any more."""
-        count = count or settled
-        run, points, moved_s, checked_s = "", [], time.monotonic(), time.monotonic()
+        Raises Unmeasured when nothing moves any more.
+        """
+        began_s = submitting.began_s if began_s is None else began_s
+        points: list[tuple[float, int]] = []
+        moved_s = checked_s = time.monotonic()
         while not points or points[-1][1] < total:
             now_s = time.monotonic()
-            if not run:
-                run = next(iter(self.backends.runs.newest_first()), "")
-            done = count(self.backends.runs.counters(run)) if run else 0
+            done = count(submitting.counters())
             if not points or done > points[-1][1]:
                 points.append((now_s - began_s, done))
                 moved_s = now_s
             if now_s - moved_s > _STUCK_S:
-                raise Unmeasured(f"{done} of {total} jobs are settled, and nothing moved for {_STUCK_S:.0f} s")
+                raise Unmeasured(f"{done} of {total} jobs were done, and nothing moved for {_STUCK_S:.0f} s")
             if now_s - checked_s > _CHECK_EACH_S:
                 self.supervisor.check()
                 self._refuse_restarts()
