@@ -1,4 +1,4 @@
-"""One contender's turn: its own Valkey and platform server, its jobs, its processes, and the proof that all was done."""
+"""One contender's turn: its own Valkey and platform server, its jobs, its processes, and the proof of it."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ def take_turn(contender: Contender, folder: Path, *, count: int, seed: int) -> T
         log = folder / f"{contender.name}.log"
         enqueue_s = _enqueue(contender, environment, log=log) if contender.queues else 0.0
         with contextlib.closing(Redis.from_url(f"{environment['BENCH_REDIS']}/{STATUS_DB}")) as statuses:
-            began_s, dead_cpu_s = time.monotonic(), children_cpu_s()
+            began_s, dead_cpu_s, server_before_s = time.monotonic(), children_cpu_s(), world.told().cpu_s
             with _started(contender, environment, log=log) as processes:
                 roots = {str(process.pid): process.pid for process in processes}
                 with Usage(lambda: {**roots, "valkey": server.pid}) as usage:
@@ -77,7 +77,7 @@ def take_turn(contender: Contender, folder: Path, *, count: int, seed: int) -> T
         course=course,
         worker_cpu_s=sum(used.values()) + ended_s,
         store_cpu_s=store_s,
-        server_cpu_s=told.cpu_s,
+        server_cpu_s=told.cpu_s - server_before_s,
         rss_mb=usage.total_rss_mb - usage.rss_mb.get("valkey", 0.0),
         enqueue_per_s=count / enqueue_s if enqueue_s else 0.0,
         calls=told.calls,
@@ -130,7 +130,13 @@ def _started(
 
 
 def _follow_statuses(
-    processes: list["subprocess.Popen[bytes]"], _: PlatformWorld, statuses: Redis, *, count: int, began_s: float, log: Path
+    processes: list["subprocess.Popen[bytes]"],
+    _: PlatformWorld,
+    statuses: Redis,
+    *,
+    count: int,
+    began_s: float,
+    log: Path,
 ) -> Course:
     points: list[tuple[float, int]] = []
     moved_s = began_s

@@ -1,7 +1,6 @@
 """The platform server as a process of its own, seen from the benchmark."""
 
 import contextlib
-import socket
 import subprocess
 import sys
 import time
@@ -53,7 +52,7 @@ class PlatformWorld:
                 self.told()
             except requests.RequestException:
                 if time.monotonic() > until or self._process.poll() is not None:
-                    self.__exit__(None, None, None)
+                    self.end()
                     raise
                 time.sleep(0.05)
             else:
@@ -62,6 +61,10 @@ class PlatformWorld:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the server now: calls that hang fail at once, so that who made them can stop."""
         self._stack.close()
         self._process.terminate()
         if self._process.stdin is not None:

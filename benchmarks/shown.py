@@ -75,7 +75,7 @@ def show(result: Result, console: Console) -> None:
     for row in want_rows(result):
         wants.add_row(*map(Text, row))
     console.print(wants)
-    columns, rows = figure_rows({name: each for name, each in result.spreads.items()})
+    columns, rows = figure_rows(result.spreads)
     figures = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         figures.add_column(column, overflow="fold")

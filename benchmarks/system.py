@@ -45,7 +45,6 @@ class Submitting:
 
     def __init__(self, system: "System", file: Path) -> None:
         self._log = system.folder / "logs" / "submit.log"
-        self._before_s = children_cpu_s()
         self._backends, self._earlier = system.backends, set(system.backends.runs.newest_first())
         self.began_s = time.monotonic()
         with self._log.open("wb") as output:
@@ -56,22 +55,27 @@ class Submitting:
                 stdout=output,
                 stderr=output,
             )
-        self._ended_s = 0.0
+        self._ended_s = self._cpu_s = 0.0
         self._watch = threading.Thread(target=self._await_end, daemon=True)
         self._watch.start()
 
     def _await_end(self) -> None:
-        self.process.wait()
-        self._ended_s = time.monotonic()
+        _, status, used = os.wait4(self.process.pid, 0)
+        self._ended_s, self._cpu_s = time.monotonic(), used.ru_utime + used.ru_stime
+        self.process.returncode = os.waitstatus_to_exitcode(status)
 
     def counters(self) -> Counters:
         """Return the counters of the run that it began; empty before."""
         new = [run for run in self._backends.runs.newest_first() if run not in self._earlier]
         return self._backends.runs.counters(new[0]) if new else Counters(values={})
 
+    def runs(self) -> bool:
+        """Tell whether it still runs."""
+        return self._watch.is_alive()
+
     def done(self) -> bool:
         """Tell whether it has ended. Raises Unmeasured if it failed."""
-        if self._watch.is_alive():
+        if self.runs():
             return False
         if self.process.returncode:
             raise Unmeasured(f"renewal submit failed: {self._log.read_text(encoding='utf-8')[-1000:].strip()}")
@@ -81,7 +85,7 @@ class Submitting:
         """Wait for its end. Raises Unmeasured if it failed."""
         self._watch.join()
         self.done()
-        return Submitted(seconds=self._ended_s - self.began_s, cpu_s=children_cpu_s() - self._before_s)
+        return Submitted(seconds=self._ended_s - self.began_s, cpu_s=self._cpu_s)
 
 
 class System:
@@ -98,6 +102,7 @@ class System:
             namespace="bench",
         )
         self._stack = contextlib.ExitStack()
+        self._submitting: Submitting | None = None
 
     def __enter__(self) -> Self:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -137,12 +142,16 @@ class System:
             time.sleep(_POLL_S)
 
     def pids(self) -> dict[str, int]:
-        """Return our processes by name, the Valkey among them."""
-        return {**self.supervisor.pids(), "valkey": self.server.pid if self.server else 0}
+        """Return our living processes by name, the Valkey and `renewal submit` among them."""
+        found = {**self.supervisor.pids(), "valkey": self.server.pid if self.server else 0}
+        if self._submitting is not None and self._submitting.runs():
+            found["submit"] = self._submitting.process.pid
+        return found
 
     def submit(self, file: Path) -> Submitting:
         """Begin `renewal submit FILE`."""
-        return Submitting(self, file)
+        self._submitting = Submitting(self, file)
+        return self._submitting
 
     # -- what has become of it -------------------------------------------------------------------------------------
 
@@ -164,6 +173,7 @@ class System:
                 moved_s = now_s
             if now_s - moved_s > _STUCK_S:
                 raise Unmeasured(f"{done} of {total} jobs were done, and nothing moved for {_STUCK_S:.0f} s")
+            submitting.done()
             if now_s - checked_s > _CHECK_EACH_S:
                 self.supervisor.check()
                 self._refuse_restarts()

@@ -70,6 +70,14 @@ class Usage:
             self.pss_mb[name] = max(pss, self.pss_mb.get(name, 0.0))
         self.total_rss_mb = max(total, self.total_rss_mb)
 
+    def peaks(self) -> dict[str, float]:
+        """Return the most RSS in MB that a process of each role was seen to hold: `worker-2` is a worker."""
+        found: dict[str, float] = {}
+        for name, rss in self.rss_mb.items():
+            role = name.partition("-")[0]
+            found[role] = max(rss, found.get(role, 0.0))
+        return found
+
     def cpu_s(self) -> dict[str, float]:
         """Return the processor time of each so far."""
         return {name: cpu_s(pid) for name, pid in self._roots().items()}

@@ -16,7 +16,9 @@ from benchmarks.peers.job import IN_FLIGHT, LATER, endpoint, jobs
 async def run() -> None:
     """Make all calls, `IN_FLIGHT` of them at a time."""
     first, _, step = os.environ["BENCH_SHARE"].partition("/")
-    bodies = islice(jobs(int(os.environ["BENCH_COUNT"]), seed=int(os.environ["BENCH_SEED"])), int(first), None, int(step))
+    bodies = islice(
+        jobs(int(os.environ["BENCH_COUNT"]), seed=int(os.environ["BENCH_SEED"])), int(first), None, int(step)
+    )
     target = endpoint()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=IN_FLIGHT)) as http:
 

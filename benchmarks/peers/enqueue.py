@@ -9,9 +9,7 @@ from benchmarks.peers.job import jobs
 
 def main() -> None:
     """Queue them."""
-    importlib.import_module(sys.argv[1]).send(
-        jobs(int(os.environ["BENCH_COUNT"]), seed=int(os.environ["BENCH_SEED"]))
-    )
+    importlib.import_module(sys.argv[1]).send(jobs(int(os.environ["BENCH_COUNT"]), seed=int(os.environ["BENCH_SEED"])))
 
 
 if __name__ == "__main__":

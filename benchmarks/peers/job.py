@@ -48,7 +48,7 @@ def jobs(count: int, *, seed: int) -> Iterator[dict[str, str]]:
         }
 
 
-def status(code: int, attempts: int) -> dict[str, Any]:
+def status(code: int, attempts: int) -> dict[Any, Any]:
     """Return what is written of a job when it is final."""
     return {"state": "done", "code": code, "attempts": attempts, "ts": time.time()}
 
