@@ -67,7 +67,12 @@ def main() -> int:
         _say("renewal: interrupted")
         return 130
     if options.output == "json":
-        document = {**about, "quick": options.quick, "holds": good, "scenarios": [as_json(each) for each in results]}
+        document = {
+            **about,
+            "quick": options.quick,
+            "holds": None if options.quick else good,
+            "scenarios": [as_json(each) for each in results],
+        }
         print(json.dumps(document, ensure_ascii=False, indent=2))
     else:
         screen.print("every must holds" if good and not options.quick else _end(results, quick=options.quick))

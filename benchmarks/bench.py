@@ -44,12 +44,19 @@ class Result:
         return not self.problems and all(verdict.good for _, _, verdict in self.verdicts)
 
 
-def run_scenario(scenario: Scenario, setting: Setting, *, rounds: int) -> Result:
+def await_turn(setting: Setting) -> Wait:
+    """Wait until the machine is quiet; a quick run says nothing about speed, so it only notes what others use."""
+    return await_quiet(lambda: read(time.monotonic), time.sleep, patience_s=0.0 if setting.quick else PATIENCE_S)
+
+
+def run_scenario(
+    scenario: Scenario, setting: Setting, *, rounds: int, turn: Callable[[Setting], Wait] = await_turn
+) -> Result:
     """Measure one scenario; a round that fails is told as a problem and ends it, for others may still be measured."""
     result = Result(scenario=scenario, quick=setting.quick)
     found: list[Round] = []
     for number in range(1, rounds + 1):
-        wait = _quiet(setting)
+        wait = turn(setting)
         setting.say(f"{scenario.name}: round {number} of {rounds}{_waited(wait)}")
         before = read(time.monotonic)
         try:
@@ -76,11 +83,6 @@ def run_all(scenarios: Sequence[Scenario], setting: Setting, *, rounds: int, sho
         show(result)
         good = good and result.holds
     return good
-
-
-def _quiet(setting: Setting) -> Wait:
-    # A quick run says nothing about speed, so it does not wait for the others.
-    return await_quiet(lambda: read(time.monotonic), time.sleep, patience_s=0.0 if setting.quick else PATIENCE_S)
 
 
 def _waited(wait: Wait) -> str:
