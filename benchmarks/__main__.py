@@ -4,10 +4,12 @@ import argparse
 import json
 import signal
 import sys
+import time
 from typing import NoReturn
 
 from benchmarks.bench import Result, run_all
 from benchmarks.machine import machine, versions
+from benchmarks.quiet import PATIENCE_S, Watch, read
 from benchmarks.scenario import Setting
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.shown import as_json, console, show
@@ -57,12 +59,14 @@ def main() -> int:
         if options.output == "table":
             show(result, screen)
 
+    # A quick run says nothing about speed, so it waits for nobody.
+    watch = Watch(read, time.sleep, patience_s=0.0 if options.quick else PATIENCE_S)
     about = {"machine": machine(), "versions": versions(), "seed": options.seed, "rounds": options.rounds}
     if options.output == "table":
         screen.print(" · ".join(f"{name} {value}" for name, value in about["machine"].items()), highlight=False)
         screen.print(" · ".join(f"{name} {value}" for name, value in about["versions"].items()), highlight=False)
     try:
-        good = run_all(chosen, setting, rounds=options.rounds, show=take)
+        good = run_all(chosen, setting, rounds=options.rounds, watch=watch, show=take)
     except KeyboardInterrupt:
         _say("renewal: interrupted")
         return 130

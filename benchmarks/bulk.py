@@ -19,6 +19,7 @@ _QUICK_ROWS: Final = 500
 
 def measure(setting: Setting) -> Round:
     """Take the time from the start of `renewal submit` to the last settled job, with every process up before."""
+    setting.turn("bulk")
     rows = setting.size(_ROWS, quick=_QUICK_ROWS)
     with setting.folder() as folder, PlatformWorld() as world:
         catalogue = write_platforms(

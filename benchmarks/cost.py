@@ -27,7 +27,7 @@ def measure(setting: Setting) -> Round:
     taken = Round()
     sizes = _QUICK_SIZES if setting.quick else _FULL_SIZES if setting.full else _SIZES
     for size, rows in sizes.items():
-        setting.say(f"  {size}")
+        setting.turn(size)
         _size(taken, size, rows=rows, setting=setting)
     return taken
 

@@ -18,6 +18,7 @@ _COMMAND: Final = Path(sys.executable).parent / "renewal"
 
 def measure(setting: Setting) -> Round:
     """Run it again and again, after once to warm the caches of the disk."""
+    setting.turn("help")
     taken = [_seconds() for _ in range(setting.size(_TIMES, quick=_QUICK_TIMES) + 1)][1:]
     return Round(figures={"help_s": statistics.median(taken), "slowest_s": max(taken)})
 

@@ -25,6 +25,7 @@ def measure(setting: Setting) -> Round:
     """Time `renewal submit` from its start to its end, without workers; and its rate between 5 % and 95 %."""
     taken = Round()
     for name, usual, quick in (("240_platforms", _MANY, _QUICK_MANY), ("1_platform", _ONE, _QUICK_ONE)):
+        setting.turn(name)
         platforms, rows = quick if setting.quick else usual
         _submit(taken, name, platforms=platforms, rows=rows, setting=setting)
     return taken

@@ -31,6 +31,7 @@ def measure(setting: Setting) -> Round:
 
 def _others_per_s(setting: Setting, *, kind: str) -> float:
     """Return how many jobs a second the others settled, from the submission to the last one of theirs."""
+    setting.turn("well" if kind == "bulk" else "hanging")
     rows = setting.size(_ROWS, quick=_QUICK_ROWS)
     with setting.folder() as folder, PlatformWorld() as world:
         catalogue = write_platforms(folder / "catalogue", _OTHERS, url=world.url, limits=_LIMITS)

@@ -27,6 +27,7 @@ def measure(setting: Setting) -> Round:
     taken = Round()
     platforms = setting.size(_PLATFORMS, quick=_QUICK_PLATFORMS)
     for size, rows in (_QUICK_ROWS if setting.quick else _ROWS).items():
+        setting.turn(size)
         with setting.folder() as folder, PlatformWorld() as world:
             catalogue = write_platforms(folder / "catalogue", platforms, url=world.url)
             with System(folder, catalogue) as system, Usage(system.pids) as usage:

@@ -1,6 +1,7 @@
 """What else the machine does: waited out before a round, and noted during it."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -33,7 +34,54 @@ class Wait:
     quiet: bool
 
 
-def read(clock: Callable[[], float]) -> Reading:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What others did with the machine before and during one turn, in cores."""
+
+    turn: str
+    waited_s: float
+    before_cores: float
+    during_cores: float
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the figures of this turn are those of a machine of our own."""
+        return self.before_cores < QUIET_CORES and self.during_cores < QUIET_CORES
+
+
+class Watch:
+    """Waits before each turn, and notes what others did until it ended."""
+
+    def __init__(self, look: Callable[[], Reading], pause: Callable[[float], object], *, patience_s: float) -> None:
+        self._look, self._pause, self._patience_s = look, pause, patience_s
+        self._loads: list[Load] = []
+        self._open: tuple[str, Wait, Reading] | None = None
+
+    def begin(self, turn: str) -> str:
+        """End the turn before, wait until the machine is quiet, begin this one. Returns in words how the wait went."""
+        self.end()
+        wait = await_quiet(self._look, self._pause, patience_s=self._patience_s)
+        self._open = (turn, wait, self._look())
+        told = f"others use {wait.load_cores:.2f} cores after {wait.waited_s:.0f} s"
+        return told if wait.quiet else f"{told}, not quiet"
+
+    def end(self) -> None:
+        """End the turn that is open, if one is."""
+        if self._open is not None:
+            turn, wait, before = self._open
+            during = foreign_cores(before, self._look())
+            self._loads.append(
+                Load(turn=turn, waited_s=wait.waited_s, before_cores=wait.load_cores, during_cores=during)
+            )
+            self._open = None
+
+    def taken(self) -> list[Load]:
+        """Return the turns since this was asked last."""
+        loads, self._loads = self._loads, []
+        return loads
+
+
+def read(clock: Callable[[], float] = time.monotonic) -> Reading:
     """Look at the machine now. Time that a hypervisor gave to others counts as theirs."""
     times = psutil.cpu_times()._asdict()
     busy_s = sum(seconds for name, seconds in times.items() if name not in _IDLE)

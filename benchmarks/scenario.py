@@ -12,12 +12,16 @@ from benchmarks.wants import Want
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a round is told. `quick`: sizes that only show that it works; `full`: the largest sizes of the design."""
+    """What a round is told. `quick`: sizes that only show that it works; `full`: the largest sizes of the design.
+
+    `turn` is called before each thing that is measured by itself: it waits until the machine is quiet.
+    """
 
     seed: int
     quick: bool = False
     full: bool = False
     say: Callable[[str], None] = lambda _: None
+    turn: Callable[[str], None] = lambda _: None
 
     def size(self, usual: int, *, quick: int) -> int:
         """Return the size of this run."""

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.bench import Load, Result
+from benchmarks.bench import Result
+from benchmarks.quiet import Load
 from benchmarks.rounds import Spread
 from benchmarks.wants import Want
 
@@ -59,9 +60,10 @@ def _ranged(each: Spread) -> str:
 
 
 def load_line(loads: Sequence[Load]) -> str:
-    """Return in one line what others did meanwhile."""
-    return "others used, in cores, before/during each round: " + ", ".join(
-        f"{load.before_cores:.2f}/{load.during_cores:.2f}{'' if load.quiet else ' (not quiet)'}" for load in loads
+    """Return what others did before and during each turn, those that they disturbed marked."""
+    return "others used, in cores, before/during: " + ", ".join(
+        f"{load.turn} {load.before_cores:.2f}/{load.during_cores:.2f}{'' if load.quiet else ' DISTURBED'}"
+        for load in loads
     )
 
 
@@ -98,7 +100,7 @@ def as_json(result: Result) -> dict[str, Any]:
         ],
         "figures": {name: asdict(each) for name, each in result.spreads.items()},
         "concluded": result.concluded,
-        "loads": [asdict(load) for load in result.loads],
+        "loads": [{**asdict(load), "quiet": load.quiet} for load in result.loads],
         "problems": result.problems,
     }
 

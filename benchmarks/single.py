@@ -25,7 +25,7 @@ def measure(setting: Setting) -> Round:
     """Give each in turn the same number of jobs, queued before it starts; timed from the start of its processes."""
     taken = Round()
     count = setting.size(_JOBS, quick=_QUICK_JOBS)
-    setting.say(f"  {OURS}")
+    setting.turn(OURS)
     _note(taken, OURS, _our_turn(setting, count=count))
     for contender in CONTENDERS:
         missing = contender.missing()
@@ -34,7 +34,7 @@ def measure(setting: Setting) -> Round:
                 f"{contender.name}: cannot be imported: {', '.join(missing)}; install the extra `bench`"
             )
             continue
-        setting.say(f"  {contender.name}: {contender.about}")
+        setting.turn(contender.name)
         try:
             with setting.folder() as folder:
                 _note(taken, contender.name, take_turn(contender, folder, count=count, seed=setting.seed))

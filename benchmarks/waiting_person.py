@@ -23,6 +23,7 @@ def measure(setting: Setting) -> Round:
     """Have it measured; where the module is not there, that is a problem and not a pass."""
     if find_spec(_MODULE) is None:
         return Round(problems=["benchmarks/interactive.py is not there: nothing was measured"])
+    setting.turn("interactive")
     backlog = setting.size(_BACKLOG, quick=_QUICK_BACKLOG)
     found = import_module(_MODULE).measure(seed=setting.seed, backlog_jobs=backlog, say=setting.say)
     return Round(figures=dict(found))

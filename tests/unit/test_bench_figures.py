@@ -14,7 +14,7 @@ from benchmarks.errors import Unmeasured
 from benchmarks.flat import SLACK_MB, growth
 from benchmarks.isolation import ratio
 from benchmarks.memory import flatness
-from benchmarks.quiet import Wait
+from benchmarks.quiet import Reading, Watch
 from benchmarks.rounds import medians, spread
 from benchmarks.scenario import Round, Scenario, Setting
 from benchmarks.scenarios import SCENARIOS
@@ -24,7 +24,6 @@ from benchmarks.wants import Verdict, Want, judge
 
 AT_LEAST = Want(figure="rate", text="rate", unit="jobs/s", must=100, aim=200)
 AT_MOST = Want(figure="wait", text="wait", unit="s", must=5, aim=1, at_most=True)
-QUIET = Wait(waited_s=1.0, load_cores=0.0, quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,8 @@ def scenario(*rounds: Mapping[str, float] | Exception) -> Scenario:
     """Return a scenario whose rounds come to these figures."""
     coming = iter(rounds)
 
-    def measure(_: Setting) -> Round:
+    def measure(setting: Setting) -> Round:
+        setting.turn("all")
         found = next(coming)
         if isinstance(found, Exception):
             raise found
@@ -152,7 +152,8 @@ def scenario(*rounds: Mapping[str, float] | Exception) -> Scenario:
 
 def run(made: Scenario, *, rounds: int = 3) -> Result:
     """Run it on a machine that is quiet."""
-    return run_scenario(made, Setting(seed=1), rounds=rounds, turn=lambda _: QUIET)
+    watch = Watch(lambda: Reading(0.0, 0.0, 0.0), lambda _: None, patience_s=0)
+    return run_scenario(made, Setting(seed=1), rounds=rounds, watch=watch)
 
 
 def test_a_scenario_holds_by_the_median_of_its_rounds() -> None:
@@ -166,7 +167,7 @@ def test_a_round_that_fails_is_a_failure() -> None:
     result = run(scenario({"rate": 500}, Unmeasured("a job is missing")))
     assert ["round 2: Unmeasured: a job is missing"] == result.problems
     assert not result.holds
-    assert 2 == len(result.loads)
+    assert ["1 all", "2 all"] == [load.turn for load in result.loads]
 
 
 def test_a_table_has_a_row_for_each_contender() -> None:

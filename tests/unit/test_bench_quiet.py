@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.quiet import LOOK_S, Reading, await_quiet, foreign_cores
+from benchmarks.quiet import LOOK_S, Reading, Watch, await_quiet, foreign_cores
 
 
 def busy(*loads: float) -> tuple[Callable[[], Reading], Callable[[float], None]]:
@@ -47,3 +47,30 @@ def test_patience_ends() -> None:
     wait = await_quiet(look, pause, patience_s=5 * LOOK_S)
     assert (5 * LOOK_S, False) == (wait.waited_s, wait.quiet)
     assert 1.5 == pytest.approx(wait.load_cores)
+
+
+def test_a_turn_that_others_disturbed_is_marked() -> None:
+    """The wait says only that it began quietly; a figure that was spoiled later must be seen as such."""
+    look, pause = busy(0.1, 0.1, 1.2, 0.1)
+    watch = Watch(look, pause, patience_s=100)
+    watch.begin("first")
+    pause(1)
+    assert "others use 0.10 cores after 2 s" == watch.begin("second")
+    watch.end()
+    first, second = watch.taken()
+    assert ("first", True) == (first.turn, first.quiet)
+    assert 0.1 == pytest.approx(first.during_cores)
+    assert ("second", 2 * LOOK_S) == (second.turn, second.waited_s)
+    assert [] == watch.taken()
+
+
+def test_a_turn_disturbed_in_its_middle_is_not_quiet() -> None:
+    """It began on a quiet machine and did not stay there."""
+    look, pause = busy(0.1, 1.2)
+    watch = Watch(look, pause, patience_s=100)
+    watch.begin("only")
+    pause(1)
+    watch.end()
+    (load,) = watch.taken()
+    assert 1.2 == pytest.approx(load.during_cores)
+    assert not load.quiet
