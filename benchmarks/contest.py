@@ -40,7 +40,7 @@ class Turn:
     worker_cpu_s: float
     store_cpu_s: float
     server_cpu_s: float
-    rss_mb: float
+    held_mb: tuple[float, float]  # RSS, and PSS that counts once what is shared
     enqueue_per_s: float
     calls: int
 
@@ -65,7 +65,7 @@ def take_turn(contender: Contender, folder: Path, *, count: int, seed: int) -> T
                     follow = _follow_statuses if contender.queues else _follow_calls
                     course = follow(processes, world, statuses, count=count, began_s=began_s, log=log)
                     used = usage.cpu_s()
-                    usage.look()
+                    held = usage.held_mb(but="valkey")
             told = world.told()
             _prove(told, count=count, seed=seed)
             if contender.queues:
@@ -78,7 +78,7 @@ def take_turn(contender: Contender, folder: Path, *, count: int, seed: int) -> T
         worker_cpu_s=sum(used.values()) + ended_s,
         store_cpu_s=store_s,
         server_cpu_s=told.cpu_s - server_before_s,
-        rss_mb=usage.total_rss_mb - usage.rss_mb.get("valkey", 0.0),
+        held_mb=held,
         enqueue_per_s=count / enqueue_s if enqueue_s else 0.0,
         calls=told.calls,
     )

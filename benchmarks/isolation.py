@@ -13,7 +13,7 @@ from benchmarks.system import System, settled
 from benchmarks.wants import Want
 
 _OTHERS: Final = 11
-_ROWS: Final = 9000
+_ROWS: Final = 18_000
 _QUICK_ROWS: Final = 200
 # High: what is measured is what workers can do, not what platforms allow. Small calls, so that there are many of them.
 _LIMITS: Final = {"calls_per_s": 500, "in_flight": 8, "items_per_call": 20, "timeout_s": HANG_S}

@@ -56,7 +56,7 @@ def _our_turn(setting: Setting, *, count: int) -> Turn:
             system.start_work()
             course = system.follow(submitting, count, began_s=began_s, count=settled)
             used = usage.cpu_s()
-            usage.look()
+            held = usage.held_mb(but="valkey")
             told = world.told()
             system.prove(told, jobs=count)
     store_s = used.pop("valkey") - store_before_s
@@ -65,7 +65,7 @@ def _our_turn(setting: Setting, *, count: int) -> Turn:
         worker_cpu_s=sum(used.values()),
         store_cpu_s=store_s,
         server_cpu_s=told.cpu_s - server_before_s,
-        rss_mb=usage.total_rss_mb - usage.rss_mb.get("valkey", 0.0),
+        held_mb=held,
         enqueue_per_s=count / submitted.seconds,
         calls=told.calls,
     )
@@ -80,7 +80,8 @@ def _note(taken: Round, name: str, turn: Turn) -> None:
         "store_ms_a_job": 1000 * turn.store_cpu_s / jobs,
         "server_ms_a_call": 1000 * turn.server_cpu_s / turn.calls,
         "server_cores": turn.server_cpu_s / turn.course.seconds,
-        "rss_mb": turn.rss_mb,
+        "rss_mb": turn.held_mb[0],
+        "pss_mb": turn.held_mb[1],
         "enqueue_per_s": turn.enqueue_per_s,
     }
     taken.figures |= {f"{name}/{what}": value for what, value in figures.items() if value}

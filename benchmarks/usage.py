@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import psutil
 
-_EACH_S: Final = 1.0
+_EACH_S: Final = 0.25
 Roots = Callable[[], Mapping[str, int]]
 
 
@@ -24,27 +24,38 @@ def cpu_s(pid: int) -> float:
     return total
 
 
-def memory_mb(pid: int) -> tuple[float, float]:
-    """Return RSS and PSS of a process and its living children; zero when it is gone."""
-    rss = pss = 0
+def rss_mb(pid: int) -> float:
+    """Return what a process and its living children hold; zero when it is gone."""
+    return _sum_mb(pid, lambda member: member.memory_info().rss)
+
+
+def pss_mb(pid: int) -> float:
+    """Return the same with what they share counted once; RSS where the system does not tell it."""
+
+    def held(member: psutil.Process) -> int:
+        info = member.memory_full_info()
+        return int(getattr(info, "pss", info.rss))
+
+    return _sum_mb(pid, held)
+
+
+def _sum_mb(pid: int, held: Callable[[psutil.Process], int]) -> float:
+    total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for member in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
-                info = member.memory_full_info()
-                rss, pss = rss + info.rss, pss + info.pss
-    return rss / 1e6, pss / 1e6
+                total += held(member)
+    return total / 1e6
 
 
 class Usage:
-    """Looks once a second at named processes while the context lasts; `roots` says which there are now."""
+    """Looks at named processes four times a second while the context lasts; `roots` says which there are now."""
 
     def __init__(self, roots: Roots) -> None:
         self._roots, self._ended = roots, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.rss_mb: dict[str, float] = {}
-        self.pss_mb: dict[str, float] = {}
-        self.total_rss_mb = 0.0
+        self._most_mb: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -62,18 +73,18 @@ class Usage:
 
     def look(self) -> None:
         """Note what each process holds now."""
-        total = 0.0
         for name, pid in self._roots().items():
-            rss, pss = memory_mb(pid)
-            total += rss
-            self.rss_mb[name] = max(rss, self.rss_mb.get(name, 0.0))
-            self.pss_mb[name] = max(pss, self.pss_mb.get(name, 0.0))
-        self.total_rss_mb = max(total, self.total_rss_mb)
+            self._most_mb[name] = max(rss_mb(pid), self._most_mb.get(name, 0.0))
+
+    def held_mb(self, *, but: str) -> tuple[float, float]:
+        """Return RSS and PSS of all of them together now, without the one named `but`."""
+        pids = [pid for name, pid in self._roots().items() if name != but]
+        return sum(map(rss_mb, pids)), sum(map(pss_mb, pids))
 
     def peaks(self) -> dict[str, float]:
         """Return the most RSS in MB that a process of each role was seen to hold: `worker-2` is a worker."""
         found: dict[str, float] = {}
-        for name, rss in self.rss_mb.items():
+        for name, rss in self._most_mb.items():
             role = name.partition("-")[0]
             found[role] = max(rss, found.get(role, 0.0))
         return found
