@@ -48,7 +48,8 @@ def main() -> int:
     """Measure what was asked for."""
     options = _parse()
     forget_environment()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     chosen = [scenario for scenario in SCENARIOS if not options.scenario or scenario.name in options.scenario]
     setting = Setting(seed=options.seed, quick=options.quick, full=options.full, say=_say)
     results: list[Result] = []

@@ -43,7 +43,10 @@ class PlatformWorld:
             self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
             command = [sys.executable, "-m", "benchmarks.platform_server"]
             command += ["--descriptor", str(sock.fileno()), "--latency-ms", str(self._latency_ms)]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(sock.fileno(),))
+            # Ctrl-C in a terminal reaches the whole group: the server must hear of it from us, at the end.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, pass_fds=(sock.fileno(),), start_new_session=True
+            )
         self._session = self._stack.enter_context(requests.Session())
         self._session.trust_env = False
         until = time.monotonic() + _START_S

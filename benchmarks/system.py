@@ -54,6 +54,7 @@ class Submitting:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
         self._ended_s = self._cpu_s = 0.0
         self._watch = threading.Thread(target=self._await_end, daemon=True)
@@ -80,6 +81,12 @@ class Submitting:
         if self.process.returncode:
             raise Unmeasured(f"renewal submit failed: {self._log.read_text(encoding='utf-8')[-1000:].strip()}")
         return True
+
+    def end(self) -> None:
+        """End it now, if it runs: nobody waits for it any more."""
+        if self.runs():
+            self.process.terminate()
+            self._watch.join()
 
     def wait(self) -> Submitted:
         """Wait for its end. Raises Unmeasured if it failed."""
@@ -122,6 +129,8 @@ class System:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._submitting is not None:
+            self._submitting.end()
         self._stack.close()
 
     # -- processes -------------------------------------------------------------------------------------------------
