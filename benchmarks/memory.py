@@ -1,8 +1,6 @@
 """Memory: bytes a job in the status store at rest, and what each process holds for ten times the jobs."""
 
-import itertools
-import statistics
-from typing import Final, cast
+from typing import Final
 
 from benchmarks.catalogue import write_platforms
 from benchmarks.flat import growth
@@ -19,7 +17,8 @@ _PLATFORMS: Final = 240
 _QUICK_PLATFORMS: Final = 8
 _ROWS: Final = {"small": 500, "large": 5000}
 _QUICK_ROWS: Final = {"small": 100, "large": 500}
-_SAMPLED: Final = 200
+_RECORDS: Final = "jobs"
+_AT_ONCE: Final = 1000
 
 
 def measure(setting: Setting) -> Round:
@@ -43,7 +42,7 @@ def measure(setting: Setting) -> Round:
                 peaks = usage.peaks()
                 system.supervisor.stop_work()
                 taken.figures |= {f"{size}/jobs": jobs, f"{size}/store_bytes_a_job": (_used(system) - empty) / jobs}
-                taken.figures |= {f"{size}/case_bytes_a_job": _sampled(system) / platforms}
+                taken.figures |= {f"{size}/record_bytes_a_job": _by_family(system).get(_RECORDS, 0) / jobs}
                 taken.figures |= {f"{size}/{role}_mb": most for role, most in peaks.items()}
     return taken
 
@@ -53,12 +52,20 @@ def _used(system: System) -> int:
     return int(system.backends.redis.info("memory")["used_memory"])
 
 
-def _sampled(system: System) -> float:
-    """Return what the jobs of one case take, in bytes, by the server's account of single keys."""
-    run = system.backends.runs.newest_first()[0]
-    cases = itertools.islice(system.backends.runs.cases(run), _SAMPLED)
-    keys = [system.backends.keys.jobs(case) for case in cases]
-    return statistics.mean(cast("int", system.backends.redis.memory_usage(key, samples=0)) for key in keys)
+def _by_family(system: System) -> dict[str, int]:
+    """Return what the keys take, in bytes, by the server's account of each, for each first word of their names."""
+    redis, found = system.backends.redis, dict[str, int]()
+    keys = sorted(redis.scan_iter(match=f"{system.settings.namespace}:*", count=_AT_ONCE))
+    for start in range(0, len(keys), _AT_ONCE):
+        part = keys[start : start + _AT_ONCE]
+        pipe = redis.pipeline(transaction=False)
+        for key in part:
+            pipe.memory_usage(key, samples=0)
+        for key, size in zip(part, pipe.execute(), strict=True):
+            family = key.decode().split(":")[1]
+            # A key that ends just now has no size any more.
+            found[family] = found.get(family, 0) + int(size or 0)
+    return found
 
 
 def flatness(medians: Figures) -> Figures:
