@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.cli.bench import bench
 from ops.cli.output import say
 
 if TYPE_CHECKING:
@@ -139,24 +140,3 @@ def up(workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processe
     from ops.up import keep_up
 
     keep_up(workers=workers, stop=stop_on_signals(), say=say)
-
-
-def bench(
-    scenario: Annotated[list[str] | None, typer.Argument(help="Which, e.g. bulk single; all when not given.")] = None,
-    *,
-    rounds: Annotated[int, typer.Option(min=1, max=99, help="How often; medians are taken.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the numbers and the answers.")] = 7,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Small sizes, to see that it works; nothing is judged.")
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Also the largest sizes: 10 million jobs.")] = False,
-    output: Annotated[RunOutput, typer.Option("-o", "--output", help="How to print.")] = RunOutput.TABLE,
-) -> None:
-    """Measure this machine, beside what others get out of it; exit code 0 only if every must of the design holds.
-
-    Needs the checked out project: benchmarks/README.md says what each scenario measures. All of it takes a while.
-    """
-    from ops.bench import become_bench
-
-    flags = [flag for flag, wanted in (("--quick", quick), ("--full", full)) if wanted]
-    become_bench([*(scenario or ()), f"--rounds={rounds}", f"--seed={seed}", f"--output={output.value}", *flags])
