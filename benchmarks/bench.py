@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from redis.exceptions import RedisError
+
 from benchmarks.quiet import Load, Watch
 from benchmarks.rounds import Spread, medians, spread
 from benchmarks.scenario import Round, Scenario, Setting
@@ -44,7 +46,7 @@ def run_scenario(scenario: Scenario, setting: Setting, *, rounds: int, watch: Wa
 
         try:
             found.append(scenario.measure(replace(setting, turn=turn)))
-        except (RenewalError, OSError) as error:
+        except (RenewalError, RedisError, OSError) as error:
             result.problems.append(f"round {number}: {type(error).__name__}: {error}")
             break
         finally:

@@ -45,7 +45,8 @@ class Submitting:
 
     def __init__(self, system: "System", file: Path) -> None:
         self._log = system.folder / "logs" / "submit.log"
-        self._backends, self._earlier = system.backends, set(system.backends.runs.newest_first())
+        self._backends, self._run = system.backends, ""
+        self._earlier = set(self._runs())
         self.began_s = time.monotonic()
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -67,8 +68,11 @@ class Submitting:
 
     def counters(self) -> Counters:
         """Return the counters of the run that it began; empty before."""
-        new = [run for run in self._backends.runs.newest_first() if run not in self._earlier]
-        return self._backends.runs.counters(new[0]) if new else Counters(values={})
+        self._run = self._run or next((run for run in self._runs() if run not in self._earlier), "")
+        return self._backends.runs.counters(self._run) if self._run else Counters(values={})
+
+    def _runs(self) -> list[str]:
+        return list(self._backends.runs.newest_first())
 
     def runs(self) -> bool:
         """Tell whether it still runs."""
@@ -200,7 +204,7 @@ class System:
         Raises Unmeasured if a job is missing, was not asked for, or is recorded otherwise than it was decided.
         """
         recorded = dict.fromkeys(_FINAL, 0)
-        names = self.backends.runs.newest_first()[:runs]
+        names = list(self.backends.runs.newest_first())[:runs]
         for name in names:
             for state, n in self.backends.runs.counters(name).by_state().items():
                 recorded[state] = recorded.get(state, 0) + n
