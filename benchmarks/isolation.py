@@ -1,66 +1,65 @@
-"""What one platform that hangs costs the others: the same file with it well and with it hanging, in turn.
+"""What one platform that hangs costs the others: the same file with it well and with it hanging, in turn."""
 
-`python -m benchmarks.isolation [PAIRS]` from the project's folder, in its virtual environment.
-"""
+from typing import Final
 
-import statistics
-import sys
-import tempfile
-import time
-from pathlib import Path
+from backends.runs import Counters
+from benchmarks.catalogue import write_platforms
+from benchmarks.numbers import write_numbers
+from benchmarks.platform_server import HANG_S
+from benchmarks.platform_world import PlatformWorld
+from benchmarks.rounds import Figures
+from benchmarks.scenario import Round, Scenario, Setting
+from benchmarks.system import System, settled
+from benchmarks.wants import Want
 
-from tests.command import numbers, wait_until, write_input, write_platform
-from tests.rig import Rig
-
-NUMBERS = 9000
-HANG_S = 30.0
-HANGING = "many0"
-PLATFORMS = 12
-PATIENCE_S = 300.0
-
-
-def catalogue(folder: Path) -> Path:
-    """Write platforms whose limits are high: what is measured is what workers can do, not what platforms allow."""
-    for index in range(PLATFORMS):
-        limits = {"calls_per_s": 50, "in_flight": 8, "items_per_call": 20, "timeout_s": HANG_S}
-        write_platform(folder, f"many{index}", limits=limits)
-    return folder
+_OTHERS: Final = 11
+_ROWS: Final = 18_000
+_QUICK_ROWS: Final = 200
+# High: what is measured is what workers can do, not what platforms allow. Small calls, so that there are many of them.
+_LIMITS: Final = {"calls_per_s": 500, "in_flight": 8, "items_per_call": 20, "timeout_s": HANG_S}
 
 
-def seconds_of_the_others(*, hangs: bool) -> float:
-    """Return how long it took until every job of the other platforms was settled."""
-    with tempfile.TemporaryDirectory() as folder, Rig(Path(folder), catalogue=catalogue) as rig:
-        if hangs:
-            rig.world.order(HANGING, "hang", seconds=HANG_S)
-        wanted = NUMBERS * (PLATFORMS - 1)
-        keys = [platform.key for platform in rig.catalogue if platform.key != HANGING]
-
-        def settled() -> bool:
-            counters = rig.backends.runs.platform_counters(keys).values()
-            return sum(sum(each.by_state().values()) for each in counters) >= wanted
-
-        rig.up(workers=2)
-        file = write_input(Path(folder) / "input.csv", numbers(NUMBERS))
-        began_s = time.monotonic()
-        rig.submit(file)
-        wait_until(settled, what="the others' end", seconds=PATIENCE_S)
-        return time.monotonic() - began_s
-
-
-def main() -> None:
-    """Measure in turn, so that what else the machine does falls on both alike."""
-    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    well: list[float] = []
-    hanging: list[float] = []
-    for _ in range(pairs):
-        well.append(seconds_of_the_others(hangs=False))
-        hanging.append(seconds_of_the_others(hangs=True))
-        print(f"well {well[-1]:.1f} s, hanging {hanging[-1]:.1f} s, ratio {hanging[-1] / well[-1]:.3f}", flush=True)
-    ratio = statistics.median(hanging) / statistics.median(well)
-    print(
-        f"{PLATFORMS - 1} platforms, {NUMBERS} numbers: the others take {ratio:.3f} times as long (medians of {pairs})"
+def measure(setting: Setting) -> Round:
+    """Measure well and hanging in turn, so that what else the machine does falls on both alike."""
+    return Round(
+        figures={
+            "well/others_per_s": _others_per_s(setting, kind="bulk"),
+            "hanging/others_per_s": _others_per_s(setting, kind="hang"),
+        }
     )
 
 
-if __name__ == "__main__":
-    main()
+def _others_per_s(setting: Setting, *, kind: str) -> float:
+    """Return how many jobs a second the others settled, from the submission to the last one of theirs."""
+    setting.turn("well" if kind == "bulk" else "hanging")
+    rows = setting.size(_ROWS, quick=_QUICK_ROWS)
+    with setting.folder() as folder, PlatformWorld() as world:
+        catalogue = write_platforms(folder / "catalogue", _OTHERS, url=world.url, limits=_LIMITS)
+        write_platforms(catalogue, 1, url=world.url, kind=kind, limits=_LIMITS, first=_OTHERS)
+        with System(folder, catalogue) as system:
+            numbers = write_numbers(folder / "numbers.csv", rows, seed=setting.seed)
+            others = [platform.key for platform in system.catalogue if f"{_OTHERS:03d}" not in platform.key]
+
+            def settled_by_others(_: Counters) -> int:
+                return sum(settled(each) for each in system.backends.runs.platform_counters(others).values())
+
+            system.start_work()
+            system.await_work()
+            course = system.follow(system.submit(numbers), rows * _OTHERS, count=settled_by_others)
+            world.end()
+    return course.per_s
+
+
+def ratio(medians: Figures) -> Figures:
+    """Return what share of their throughput the others keep."""
+    well, hanging = medians.get("well/others_per_s"), medians.get("hanging/others_per_s")
+    return {"kept": hanging / well} if well and hanging else {}
+
+
+ISOLATION: Final = Scenario(
+    name="isolation",
+    about=f"one of {_OTHERS + 1} platforms hangs {HANG_S:.0f} s a call: throughput of the others",
+    measure=measure,
+    conclude=ratio,
+    wants=(Want(figure="kept", text="others keep, one platform hangs", unit="share", must=0.95, aim=0.99),),
+)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.output import Format, OutputOption, emit, say
+from ops.cli.bench import bench
+from ops.cli.output import say
 
 if TYPE_CHECKING:
     from ops.dry_run import Tally
@@ -232,18 +233,3 @@ def up(workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processe
     from ops.up import keep_up
 
     keep_up(workers=workers, stop=stop_on_signals(), say=say)
-
-
-def bench(
-    *,
-    seed: Annotated[int, typer.Option(help="Of the numbers and the simulated world.")] = 7,
-    output: OutputOption = Format.TABLE,
-) -> None:
-    """Measure this machine: bulk and single calls, end to end, without faults."""
-    from dataclasses import asdict
-
-    from ops.bench import cores, measure
-    from ops.lifeline import stop_on_signals
-
-    figures = [asdict(figure) for figure in measure(seed=seed, stop=stop_on_signals())]
-    emit(figures, fields=tuple(figures[0]), output=output, title=f"{cores()} cores, seed {seed}")
