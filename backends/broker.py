@@ -41,6 +41,9 @@ _REDIS_OPTIONS: dict[str, Any] = {
     "socket_keepalive": True,
     "health_check_interval": 15,
 }
+# Whoever has vanished without a word (a host without power, a cable that is cut) still counts as a consumer for
+# RabbitMQ, which hands it messages up to its prefetch. After two missed heartbeats it is gone, and all it held is back.
+HEARTBEAT_S = 10
 _AMQP_OPTIONS: dict[str, Any] = {"confirm_publish": True, "connect_timeout": 3}
 Failures = (KombuError, OperationalError, AMQPError, RedisError, OSError)
 
@@ -89,6 +92,7 @@ class Broker:
         app.conf.update(
             broker_transport=transport.get("transport"),
             broker_use_ssl=transport.get("ssl", False),
+            broker_heartbeat=HEARTBEAT_S,
             broker_transport_options=self._options("jobs", visibility_timeout_s=VISIBILITY_TIMEOUT_S),
             task_queues=list(self.queues.values()),
             task_default_queue=self.queues[Lane.BULK].name,
@@ -106,9 +110,12 @@ class Broker:
         return app
 
     def connect(self) -> Connection:
-        """Open a connection of the caller's own, as a consumer of results has it. Raises BackendUnavailable."""
+        """Open a connection of the caller's own, as a consumer of results has it. Raises BackendUnavailable.
+
+        Who keeps it calls its `heartbeat_check` every few seconds.
+        """
         options = self._options("results", visibility_timeout_s=RESULTS_VISIBILITY_TIMEOUT_S)
-        connection = Connection(self.url, transport_options=options, **self._transport)
+        connection = Connection(self.url, heartbeat=HEARTBEAT_S, transport_options=options, **self._transport)
         with _reachable(self.url):
             connection.ensure_connection(max_retries=1, interval_start=1, timeout=4)
         return connection

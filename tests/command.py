@@ -86,6 +86,7 @@ class Renewal:
         self.data, self.home, self.temporary, self.cwd = (folder / name for name in ("data", "home", "temp", "cwd"))
         self._outputs = folder / "outputs"
         self.settings = settings
+        self.prefix: tuple[str, ...] = ()  # what starts the command, if it is not to be started as it is
         for made in (self.home, self.temporary, self.cwd, self._outputs):
             made.mkdir(parents=True)
 
@@ -103,7 +104,7 @@ class Renewal:
     def run(self, *arguments: str | Path, stdin: str = "", seconds: float = 100, **settings: str) -> Done:
         """Run a command to its end."""
         done = subprocess.run(
-            [COMMAND, *arguments],
+            [*self.prefix, COMMAND, *arguments],
             input=stdin,
             env=self.environment(settings),
             cwd=self.cwd,
@@ -121,7 +122,7 @@ class Renewal:
         out, err = self._outputs / f"{count}.out", self._outputs / f"{count}.err"
         with out.open("wb") as out_file, err.open("wb") as err_file:
             process = subprocess.Popen(
-                [COMMAND, *arguments],
+                [*self.prefix, COMMAND, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out_file,
                 stderr=err_file,

@@ -61,7 +61,7 @@ class Recorder:
         )
         with consumer:
             while not self._stop.is_set():
-                self._beat()
+                self._beat(connection)
                 try:
                     connection.drain_events(timeout=_IDLE_S)
                 except (TimeoutError, socket.timeout):  # noqa: UP041 - the AMQP client raises its own alias
@@ -108,9 +108,10 @@ class Recorder:
         )
         message.ack()
 
-    def _beat(self) -> None:
+    def _beat(self, connection: Connection) -> None:
         if time.monotonic() - self._beaten > _BEAT_S:
             self._beaten = time.monotonic()
+            connection.heartbeat_check()
             self._backends.heartbeats.beat("recorder", facts={"since_s": self._since_s, "events": self._applied})
 
 

@@ -14,7 +14,8 @@ import orjson
 import pytest
 from amqp.exceptions import NotFound, PreconditionFailed
 
-from backends.broker import TASK, Broker
+from backends.broker import HEARTBEAT_S, TASK, Broker
+from backends.custody import ANSWERED_S, QUEUED_S
 from backends.embedded import EmbeddedValkey
 from backends.keys import Keys
 from schemas.batch import JOBS_MAX, Basis, Batch, Job, Lane
@@ -331,3 +332,14 @@ def test_on_rabbitmq_a_missing_queue_has_no_depth(rabbitmq: Broker) -> None:
         channel: Any = connection.channel()
         with pytest.raises(NotFound):
             channel.queue_declare(rabbitmq.results.name, passive=True)
+
+
+@pytest.mark.rabbitmq
+def test_on_rabbitmq_who_falls_silent_is_soon_no_consumer_any_more(rabbitmq: Broker) -> None:
+    """A host that vanished would be handed results and batches until its prefetch is full, and keep them for hours."""
+    connections = rabbitmq.connect(), rabbitmq.app.connection_for_read(heartbeat=rabbitmq.app.conf.broker_heartbeat)
+    for connection in connections:
+        with connection:
+            connection.connect()
+            assert HEARTBEAT_S == connection.get_heartbeat_interval()
+    assert 2 * HEARTBEAT_S < QUEUED_S + ANSWERED_S, "what it held should be back before much of it is sent again"
