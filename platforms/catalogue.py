@@ -78,7 +78,7 @@ class Catalogue:
 
 
 def _unsettled(folder: Path, platforms: list[Platform]) -> list[str]:
-    """Name the entries whose `settled_by` leads nowhere: to no entry, another account domain, or one not asked itself."""
+    """Name the entries whose `settled_by` leads to no entry, to another account domain, or to one not asked itself."""
     asked = {platform.key: platform.account_domain for platform in platforms if platform.settled_by is None}
     return [
         f"{folder / platform.key}.yaml: settled_by: expected a platform of the account domain"
