@@ -139,6 +139,12 @@ class Custody:
 
         patiently(end)
 
+    def seize(self, entry: Entry, *, holder: str, lease_s: float, now: datetime) -> bool:
+        """Hold a batch instead of a worker, to end it. Returns False if anybody came first."""
+        ends = now + timedelta(seconds=lease_s)
+        after = replace(entry.note, phase=Phase.BEGUN, since_ms=_ms(now), ends_ms=_ms(ends), holder=holder)
+        return self._set(entry.batch, entry.note, after=after, look_at=ends)
+
     # -- who looks after it ----------------------------------------------------------------------------------------
 
     def overdue(self, now: datetime, *, at_most: int) -> list[Entry]:

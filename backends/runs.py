@@ -11,7 +11,7 @@ from redis import Redis
 from backends.connect import patiently, text
 from backends.keys import Keys
 from schemas.errors import NotFound
-from schemas.state import STATES, State
+from schemas.state import DISPATCHER_STATES, STATES, State
 
 _PAGE = 500
 
@@ -39,6 +39,11 @@ class Counters:
         if total is not None:
             found[State.QUEUED] = total - sum(found.values())
         return {state: n for state, n in found.items() if n}
+
+    @property
+    def held(self) -> int:
+        """Jobs of a run that the dispatcher still holds."""
+        return sum(n for state, n in self.by_state(self.get("jobs")).items() if state in DISPATCHER_STATES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,7 @@ class Inspector:
 
     def open_jobs(self, runs: Sequence[str]) -> int:
         """Count the jobs of these runs that the dispatcher still holds."""
-        return sum(_held(self._backends.runs.counters(run)) for run in runs)
+        return sum(self._backends.runs.counters(run).held for run in runs)
 
     def platform_counters(self) -> dict[str, Counters]:
         """Return the counters of every platform of the catalogue."""
@@ -153,11 +153,6 @@ class Inspector:
                 statuses=counters.family("status"),
                 latencies=tuple(counters.get(f"latency:{bucket}") for bucket in range(len(LATENCY_BOUNDS_MS) + 1)),
             )
-
-
-def _held(counters: Counters) -> int:
-    total = counters.get("jobs")
-    return sum(n for state, n in counters.by_state(total).items() if state in DISPATCHER_STATES)
 
 
 class JobCounter:

@@ -9,10 +9,7 @@ from backends.actions import Action, What
 from backends.bootstrap import Backends
 from backends.waiting_view import WaitingBatch, WaitingFilter
 from ops.when import iso
-from producers.decision import JOBS_AT_ONCE, decision
-from schemas.batch import Batch
-from schemas.outcome import Hold
-from schemas.state import DISPATCHER_STATES, State
+from producers.cancel import cancel_batch
 
 ROW_FIELDS: Final = ("batch", "platform", "why", "due_at", "in_s", "attempt", "generation", "jobs", "run", "leased")
 JOB_FIELDS: Final = ("number", "case", "state", "reason", "attempts", "generation")
@@ -106,30 +103,10 @@ class Retries:
             names = [waiting.batch for waiting in chosen[start : start + _PAGE]]
             taken = self._backends.waiting_view.take(names, now=now)
             for batch in taken.leased.batches:
-                jobs += self._cancel(batch, reason=reason, now=now)
+                jobs += cancel_batch(self._backends, batch, detail=reason)
             batches += self._backends.waiting.finish(taken.leased)
             busy += taken.busy
         return Turned(batches=batches, jobs=jobs, busy=tuple(busy))
-
-    def _cancel(self, batch: Batch, *, reason: str, now: datetime) -> int:
-        cases = self._backends.manifests.cases(batch)
-        changed = 0
-        for start in range(0, len(cases), JOBS_AT_ONCE):
-            event = decision(
-                cases[start : start + JOBS_AT_ONCE],
-                platform=batch.platform,
-                run=batch.run,
-                batch=batch.id,
-                state=State.CANCELLED,
-                reason=Hold.STOPPED,
-                detail=reason,
-                attempt=batch.attempt - 1,
-                generation=batch.generation,
-                who="operator",
-                now=now,
-            )
-            changed += self._backends.store.decide(event, only_from=DISPATCHER_STATES).changed
-        return changed
 
     def _log(self, what: What, chosen: Sequence[WaitingBatch], *, reason: str) -> None:
         platforms = sorted({waiting.platform for waiting in chosen})

@@ -12,13 +12,12 @@ from typing import Any, Final
 
 from backends.actions import Action, What
 from backends.bootstrap import Backends
-from backends.failpoint import reach
 from backends.runs import RunFacts
 from ops.inspector import Inspector
 from ops.progress import Progress, duration_text, latency_ms
 from ops.reading import REJECTED
 from ops.run_report import report_stored
-from producers.cancel import cancel_page
+from producers.cancel import cancel_open
 from schemas.errors import Refused
 from schemas.number import mask_text
 from schemas.outcome import Outcome
@@ -33,10 +32,6 @@ PLATFORM_FIELDS: Final = ("platform", "jobs", "settled", "queued", "waiting", "d
 _PAGE: Final = 100
 # Who reads a file gives a sign of life with each chunk, and every five seconds while it waits.
 _SILENT_S: Final = 60.0
-_PASSES_MAX: Final = 3
-# No attempt holds its slot longer than two minutes; a little is added for its result to be recorded.
-_LOOKS_MAX: Final = 150
-_LOOK_S: Final = 1.0
 
 
 class RunState(StrEnum):
@@ -64,16 +59,7 @@ def state_of(facts: RunFacts, *, now: datetime) -> RunState:
     if not facts.read_whole:
         silent_s = now.timestamp() - max(facts.read_s, facts.started_s)
         return RunState.INTERRUPTED if silent_s > _SILENT_S else RunState.READING
-    return RunState.WORKING if open_jobs(facts) else RunState.DONE
-
-
-def open_jobs(facts: RunFacts) -> int:
-    """Count the jobs of a run that the dispatcher holds."""
-    return sum(n for state, n in _by_state(facts).items() if state in DISPATCHER_STATES)
-
-
-def _by_state(facts: RunFacts) -> dict[State, int]:
-    return facts.counters.by_state(facts.counters.get("jobs"))
+    return RunState.WORKING if facts.counters.held else RunState.DONE
 
 
 class RunDesk:
@@ -91,8 +77,8 @@ class RunDesk:
             yield from map(self._row, self._backends.runs.facts(page))
 
     def _row(self, facts: RunFacts) -> dict[str, Any]:
-        by_state, jobs = _by_state(facts), facts.counters.get("jobs")
-        settled = jobs - open_jobs(facts)
+        jobs = facts.counters.get("jobs")
+        by_state, settled = facts.counters.by_state(jobs), jobs - facts.counters.held
         return {
             "run": facts.run,
             "file": facts.file,
@@ -114,7 +100,8 @@ class RunDesk:
     def show(self, run: str) -> dict[str, Any]:
         """Return all that is counted of a run. Raises NotFound."""
         facts = self.facts(run)
-        counters, by_state = facts.counters, _by_state(facts)
+        counters = facts.counters
+        by_state = counters.by_state(counters.get("jobs"))
         latencies = [counters.get(f"latency:{bucket}") for bucket in range(len(LATENCY_BOUNDS_MS) + 1)]
         verdicts = {name: n for name, n in counters.family("verdict").items() if n}
         return self._row(facts) | {
@@ -178,40 +165,13 @@ class RunDesk:
         state = state_of(facts, now=self._inspector.now)
         if state is RunState.DONE:
             raise Refused(f"run {run} is done: there is nothing to cancel")
-        before = {"state": state.value, "open_jobs": open_jobs(facts), "jobs": facts.counters.get("jobs")}
+        before = {"state": state.value, "open_jobs": facts.counters.held, "jobs": facts.counters.get("jobs")}
         self._backends.actions.append(
             Action(what=What.RUN_CANCEL, target=run, reason=reason, before=before, after={"state": "cancelled"})
         )
         self._backends.runs.cancel(run, reason=mask_text(reason))
-        jobs = 0
-        for _ in range(_PASSES_MAX):
-            jobs += self._cancel_once(run, so_far=jobs, tell=tell, pause=pause)
-            if not open_jobs(self.facts(run)):
-                break
-        return CancelEnd(jobs=jobs, left=open_jobs(self.facts(run)))
-
-    def _cancel_once(
-        self, run: str, *, so_far: int, tell: Callable[[str], None], pause: Callable[[float], None]
-    ) -> int:
-        runs, jobs = self._backends.runs, 0
-        in_flight: set[str] = set()
-        done = runs.counters(run).get("cancel_cursor")
-        for page in runs.pages(run, after=done):
-            found = cancel_page(self._backends, run, page)
-            jobs, done = jobs + found.jobs, done + len(page)
-            in_flight |= found.in_flight
-            runs.save_cancel_cursor(run, done)
-            reach("cancel.page")
-            tell(f"{so_far + jobs:,} jobs cancelled · {done:,} cases looked at")
-        runs.save_cancel_cursor(run, 0)
-        for _ in range(_LOOKS_MAX):
-            if not in_flight:
-                break
-            tell(f"{so_far + jobs:,} jobs cancelled · {len(in_flight):,} cases have jobs in flight")
-            pause(_LOOK_S)
-            found = cancel_page(self._backends, run, sorted(in_flight))
-            jobs, in_flight = jobs + found.jobs, set(found.in_flight)
-        return jobs
+        jobs = cancel_open(self._backends, run, tell=tell, pause=pause)
+        return CancelEnd(jobs=jobs, left=self.facts(run).counters.held)
 
 
 def _platform_row(platform: str, by_state: Counter[State]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from backends.bootstrap import Backends
 from backends.failpoint import reach
 from backends.store import Known
 from platforms.catalogue import Catalogue
-from producers.cancel import cancel_page
+from producers.cancel import cancel_open
 from producers.rows import Rejection, Row
 from schemas.batch import Batch, Lane, ManifestPart, root_batch_id, spans_of
 from schemas.case import Case
@@ -97,7 +97,7 @@ class Submitter:
                 if len(chunk) >= CHUNK_ROWS or read >= _CHUNK_READ_MAX:
                     self._submit_chunk(run, chunk, intake=intake, stop=stop, on_progress=on_progress)
                     if not stop.is_set():
-                        self._chunk_done(run, chunk, intake=intake, line=line, on_chunk=on_chunk)
+                        self._chunk_done(run, intake=intake, line=line, on_chunk=on_chunk)
                     chunk, read = [], 0
                 if stop.is_set():
                     return intake
@@ -106,22 +106,20 @@ class Submitter:
         self._submit_chunk(run, chunk, intake=intake, stop=stop, on_progress=on_progress)
         if stop.is_set():
             return intake
-        self._chunk_done(run, chunk, intake=intake, line=line or intake.line, on_chunk=on_chunk)
+        self._chunk_done(run, intake=intake, line=line or intake.line, on_chunk=on_chunk)
         self._backends.runs.note_intake(run, rejected=intake.rejected, duplicate=intake.duplicate)
         if problem:
             raise problem
         return intake
 
-    def _chunk_done(
-        self, run: str, chunk: list[Case], *, intake: Intake, line: int, on_chunk: Callable[[Intake], None]
-    ) -> None:
+    def _chunk_done(self, run: str, *, intake: Intake, line: int, on_chunk: Callable[[Intake], None]) -> None:
         """Move the cursor. Raises Refused if the run was cancelled, and lets this chunk be cancelled too.
 
-        Who cancels marks the run first and then takes what is recorded: what is recorded after the mark is seen here.
+        Who cancels marks the run first and then takes what is there: what comes after the mark is seen here.
         """
         reach("submit.queued")
         if reason := self._backends.runs.cancelled(run):
-            cancel_page(self._backends, run, [case.id for case in chunk])
+            cancel_open(self._backends, run, tell=lambda _: None)
             raise Refused(f"run {run} was cancelled ({reason}); the rest of the file was not read")
         intake.line = line
         on_chunk(intake)

@@ -150,10 +150,9 @@ def cancel(
     from rich.console import Console
 
     from ops.live import LiveLine
-    from ops.run_desk import open_jobs
 
     with _opened(sandbox=sandbox) as desk:
-        count = open_jobs(desk.facts(run))
+        count = desk.facts(run).counters.held
         if dry_run:
             say(f"{count} open jobs of run {run} would be cancelled; nothing was: --dry-run")
             return

@@ -2,17 +2,18 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-import ops.run_desk
 import producers.cancel
+import producers.submit
 from backends.bootstrap import Backends
 from backends.clock import ManualClock
 from backends.runs import Cursor
+from backends.waiting import Why
 from ops.inspector import Inspector
 from ops.run_desk import RunDesk, RunState
 from platforms.catalogue import Catalogue
@@ -27,6 +28,22 @@ from tests.fixtures_valkey import NOON
 
 PLATFORMS = ("alipay", "wechat")
 CATALOGUE = Catalogue.load().select(list(PLATFORMS))
+
+
+class Died(BaseException):
+    """What stands for SIGKILL: nothing of ours catches it."""
+
+
+def die_at(step: str, *, times: int = 1) -> Callable[[str], None]:
+    """Return a `reach` that ends it all at a step."""
+    left = [times]
+
+    def reach(name: str) -> None:
+        left[0] -= name == step
+        if name == step and not left[0]:
+            raise Died
+
+    return reach
 
 
 @pytest.fixture
@@ -190,35 +207,86 @@ def test_a_run_that_is_done_cannot_be_cancelled(backends: Backends, desk: RunDes
         cancel(desk, run)
 
 
-def test_cancelling_goes_on_where_it_ended(backends: Backends, desk: RunDesk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of millions of jobs takes minutes: a closed terminal must not mean to begin again."""
+def wait_again(backends: Backends, batch: Batch) -> None:
+    """Put a batch into the waiting set, as a worker does with what has to wait."""
+    note = backends.custody.begin(batch, holder="worker", lease_s=60, now=NOON)
+    assert note is not None
+    cases = tuple(backends.manifests.cases(batch))
+    child = backends.manifests.child(batch, Why.RETRY, items=backends.manifests.open(batch), attempt=2)
+    backends.waiting.put(child, due=NOON + timedelta(days=1), why=Why.RETRY)
+    settle(backends, batch.run, cases, state=State.WAITING, platform=batch.platform)
+    backends.custody.end(batch.id)
+
+
+def held(backends: Backends, platform: str) -> list[Batch]:
+    """Return the batches for a platform that are in custody."""
+    names = [entry.batch for entry in backends.custody.every()]
+    batches = [Batch.model_validate_json(body) for body in backends.custody.bodies(names).values()]
+    return [batch for batch in batches if batch.platform == platform]
+
+
+@pytest.mark.parametrize("step", ["cancel.waiting", "cancel.seized", "cancel.decided", "cancel.page"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_cancelling_goes_on_wherever_it_ended(
+    backends: Backends, desk: RunDesk, monkeypatch: pytest.MonkeyPatch, *, step: str, times: int
+) -> None:
+    """A closed terminal must leave nothing that nobody holds, and nothing that is cancelled under a call."""
     monkeypatch.setattr("backends.runs._PAGE", 2)
-    run = submitted(backends, rows(7))
-    looked: list[Sequence[str]] = []
-    real = producers.cancel.cancel_page
-
-    def page(backends: Backends, run: str, cases: Sequence[str]) -> producers.cancel.CancelledPage:
-        looked.append(cases)
-        return real(backends, run, cases)
-
-    monkeypatch.setattr(ops.run_desk, "cancel_page", page)
+    monkeypatch.setattr("producers.cancel._AT_ONCE", 1)
+    run = submitted(backends, [*rows(3), *[row._replace(line=row.line + 9) for row in rows(2, first=60)]])
+    for batch in held(backends, "wechat"):
+        wait_again(backends, batch)
+    # One file died between recording and sending: nobody holds its jobs.
     with monkeypatch.context() as patch:
-        patch.setattr(ops.run_desk, "reach", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(producers.submit, "reach", die_at("submit.accepted"))
+        with pytest.raises(Died):
+            Submitter(backends, CATALOGUE, operator="op").submit(
+                [row._replace(line=row.line + 99) for row in rows(3, first=90)], run=run, on_rejected=lambda _: None
+            )
+    with monkeypatch.context() as patch:
+        patch.setattr(producers.cancel, "reach", die_at(step, times=times))
+        try:
             cancel(desk, run)
-    assert ["CANCELLED"] * 4 + ["QUEUED"] * 10 == states(backends, run)
-    assert (10, 0) == cancel(desk, run)
-    ids = cases_of(backends, run)
-    assert [ids[:2], ids[2:4], ids[4:6], ids[6:]] == looked
+        except Died:
+            assert backends.runs.facts([run])[0].counters.held or step == "cancel.page"
+    end = desk.cancel(run, reason="wrong file", tell=lambda _: None, pause=lambda _: None)
+    assert 0 == end.left
     assert {"CANCELLED"} == set(states(backends, run))
+    assert (0, 0) == (backends.custody.counts()[0], backends.waiting.count())
+
+
+def test_a_worker_finds_nothing_to_do_in_a_cancelled_batch(backends: Backends, desk: RunDesk) -> None:
+    """Its message is still in the queue."""
+    run = submitted(backends, rows(2))
+    [batch] = held(backends, "alipay")
+    assert (4, 0) == cancel(desk, run)
+    assert backends.custody.begin(batch, holder="worker", lease_s=60, now=NOON) is not None
+    assert {State.CANCELLED} == {
+        record.state for record in backends.store.records("alipay", backends.manifests.cases(batch))
+    }
+
+
+def test_a_batch_that_is_being_cancelled_is_begun_by_no_worker(
+    backends: Backends, desk: RunDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes first holds it: there is no moment in which both do."""
+    run = submitted(backends, [row._replace(platforms=("alipay",)) for row in rows(2)])
+    [batch] = held(backends, "alipay")
+    begun: list[object] = []
+
+    def try_to_begin(step: str) -> None:
+        if step == "cancel.seized":
+            begun.append(backends.custody.begin(batch, holder="worker", lease_s=60, now=NOON))
+
+    monkeypatch.setattr(producers.cancel, "reach", try_to_begin)
+    desk.cancel(run, reason="wrong file", tell=lambda _: None, pause=lambda _: None)
+    assert [None] == begun
 
 
 def test_what_a_platform_is_being_asked_is_left_to_its_answer(backends: Backends, desk: RunDesk) -> None:
     """Cancelled under the call, the answer would contradict what was recorded."""
     run = submitted(backends, rows(2))
-    entries = [entry.batch for entry in backends.custody.every()]
-    batches = [Batch.model_validate_json(body) for body in backends.custody.bodies(entries).values()]
-    [asked] = [batch for batch in batches if batch.platform == "alipay"]
+    [asked] = held(backends, "alipay")
     now = backends.clock.now()
     note = backends.custody.begin(asked, holder="worker", lease_s=60, now=now)
     assert note is not None
@@ -228,7 +296,10 @@ def test_what_a_platform_is_being_asked_is_left_to_its_answer(backends: Backends
         nonlocal pauses
         pauses += 1
         if pauses == 3:
-            settle(backends, run, backends.manifests.cases(asked)[:1], state=State.UNBOUND)
+            items = backends.manifests.open(asked)
+            settle(backends, run, [items[0].job.case], state=State.UNBOUND)
+            again = backends.manifests.child(asked, Why.RETRY, items=items[1:], attempt=2)
+            backends.waiting.put(again, due=NOON + timedelta(days=1), why=Why.RETRY)
             backends.custody.end(asked.id)
 
     end = desk.cancel(run, reason="wrong file", tell=lambda _: None, pause=answer_at_last)
