@@ -230,7 +230,7 @@ def test_an_idle_connection_that_is_closed_is_watched_no_more(
     board = transport._board
     assert board
     # The connection, and what curl may have of its own.
-    watched = wait_until(lambda: board._loop._idle.copy(), what="the connection is idle")
+    watched = wait_until(board._loop._idle.copy, what="the connection is idle")
     server.requests[0].connection.shutdown(socket.SHUT_RDWR)
     wait_until(lambda: board._loop._idle < watched, what="one socket less is watched")
     assert [200] == [a.status for a in transport.send(calls_to(server.url, 1), in_flight=1, deadline_s=PATIENCE_S)]
