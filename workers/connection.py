@@ -302,6 +302,9 @@ def fault_of(error: BaseException) -> Fault:
     cause = _innermost(error)
     if isinstance(cause, _Unconnected):
         return cause.fault
+    # From TLS 1.3 on a platform that misses our certificate says so only after the handshake.
+    if isinstance(cause, ssl.SSLError) and "_ALERT_" in str(cause.reason):
+        return Fault.TLS
     for kinds, fault in _FAULTS:
         if isinstance(cause, kinds):
             return fault

@@ -81,7 +81,7 @@ class CurlLoop:
     def _set_timer(self, timeout_ms: int) -> None:
         self._timer_at = _NEVER if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
-    def _want(self, what: int, number: int, _multi: Any, _data: Any) -> None:
+    def _want(self, what: int, number: int, *_: Any) -> None:
         """Watch a socket. One that is idle stays watched: it is likely to be wanted for the same again, very soon."""
         if what == pycurl.POLL_REMOVE:
             if number in self._watched:

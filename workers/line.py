@@ -115,6 +115,7 @@ class Line:
             # In the middle of the handshake: a restart or an overload, no word about certificates.
             fault = Fault.CONNECTION
         elif code == pycurl.E_RECV_ERROR and " alert " in words:
+            # From TLS 1.3 on a platform that misses our certificate says so only after the handshake.
             fault = Fault.TLS
         else:
             fault = _FAULTS.get(code, Fault.CONNECTION)

@@ -1,8 +1,8 @@
 """The seam to the platforms: give it calls, get answers as they come.
 
 Nothing here knows what an answer means, and nothing a platform does is an exception: each call ends in exactly one
-`Answer`, in bounded time and memory. A multiplexing client can stand beside `RequestsTransport`: the contract tests
-are written against `Transport`.
+`Answer`, in bounded time and memory. `MultiplexTransport` (workers/multiplex.py) stands beside `RequestsTransport`: the
+contract tests are written against `Transport`, and both keep them.
 """
 
 import threading
