@@ -1,4 +1,4 @@
-"""A person's job while thousands of bulk jobs wait for slow platforms: real processes, and the platforms' own record."""
+"""A person's job while thousands of bulk jobs wait for slow platforms: real processes, the platforms' own record."""
 
 import os
 from collections.abc import Iterator
