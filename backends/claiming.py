@@ -74,6 +74,20 @@ class QoS(stock.QoS):
             super().append(message, delivery_tag)
 
     @override
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge, unless the channel is closed: what it held was put back then, or comes after its timeout."""
+        if self.channel.closed:
+            log.warning("broker.late_ack", tag=delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
+    @override
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give back or drop, unless the channel is closed: then it was given back with all that it held."""
+        if not self.channel.closed:
+            super().reject(delivery_tag, requeue=requeue)
+
+    @override
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:
         """Put back what anybody has held too long; looks every `unacked_restore_interval` at most."""
         now = monotonic()

@@ -309,9 +309,9 @@ class Rig:
 
     # -- work ------------------------------------------------------------------------------------------------------
 
-    def submit(self, file: Path) -> str:
+    def submit(self, file: Path, *options: str) -> str:
         """Submit a file and return its run; it must be accepted."""
-        done = self.renewal.run("submit", file)
+        done = self.renewal.run("submit", file, *options)
         assert 0 == done.code, done.told
         return run_of(done)
 

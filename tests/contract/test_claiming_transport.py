@@ -338,6 +338,19 @@ def test_what_is_just_arriving_at_the_end_goes_back(place: Place, no_ack: bool) 
     assert ([0, 1], []) == place.seen()
 
 
+@pytest.mark.parametrize("verb", ["ack", "reject", "requeue"])
+def test_what_ends_after_its_channel_was_closed_changes_nothing(place: Place, verb: str) -> None:
+    """A batch may outlast the connection that it came over: it has gone back then, and the worker must not end."""
+    place.publish(1)
+    with place.connect() as connection:
+        channel: Any = connection.channel()
+        message: Any = channel.basic_get(place.name)
+        channel.close()
+        assert ([0], []) == place.seen()
+        getattr(message, verb)()
+    assert ([0], []) == place.seen()
+
+
 def test_a_server_that_is_away_at_the_end_raises_nothing(own_server: OwnServer) -> None:
     """The end of a worker must not fail because its broker ended first; what it held comes after the timeout."""
     own_server.place.publish(3)
