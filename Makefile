@@ -2,7 +2,7 @@
 # Needed beforehand: Python 3.11 or newer with venv, and make. Nothing is installed outside this folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports compose docs bench schemas lock clean soak
+.PHONY: help setup demo test check lint types imports compose docs bench night schemas lock clean soak
 .DELETE_ON_ERROR:
 
 READY := .venv/.ready
@@ -65,6 +65,9 @@ docs: $(READY)
 
 bench: $(READY) ## measure this machine; fails if a number of the design is missed (ARGS="bulk single --quick")
 	$(BIN)/renewal bench $(ARGS)
+
+night: $(READY) ## sweep 33,000 numbers at 240 simulated platforms, kill in the middle, prove the ledger
+	$(BIN)/python -m benchmarks.night
 
 soak: $(READY) ## kill, freeze and misbehave for SOAK_SECONDS (1200), then prove that nothing was lost or done twice
 	$(BIN)/python -m tests.chaos.soak

@@ -21,7 +21,7 @@ PERSONS = 3
 SINGLE = [f"one{index}" for index in range(3)]
 MANY = [f"many{index}" for index in range(3)]
 # A minute's work and more for each platform: nothing of it can be over before the person comes.
-SLOW = {
+SLOW: dict[str, dict[str, object]] = {
     **{key: {"limits": {"calls_per_s": 2, "in_flight": 2, "items_per_call": 3}} for key in MANY},
     **{key: {"protocol": "json", "limits": {"calls_per_s": 5, "in_flight": 4}} for key in SINGLE},
 }
@@ -36,7 +36,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
             if not port_is_open(urlsplit(RABBITMQ).port or 5672):
                 pytest.skip("no RabbitMQ at 127.0.0.1:5672; start one, or set RENEWAL_TEST_RABBITMQ_URL")
             settings["RENEWAL_BROKER_URL"] = RABBITMQ
-        rig = Rig(tmp_path, catalogue=limits_of(SLOW), **settings)
+        rig = Rig(tmp_path, catalogue=limits_of(SLOW), faults="none", seed=7, **settings)
         if request.param == "rabbitmq":
             stack.callback(forget_queues, rig.renewal.settings["RENEWAL_NAMESPACE"])
         yield stack.enter_context(rig)
