@@ -244,8 +244,11 @@ def children_cpu_s() -> float:
 
 
 def forget_environment() -> None:
-    """Take every setting of the user out of the environment: what is measured stands on nothing of theirs."""
-    for name in [name for name in os.environ if name.startswith("RENEWAL_")]:
+    """Take every setting of the user out of the environment: what is measured stands on nothing of theirs.
+
+    With them goes what forbids Python to keep compiled modules: it would compile us anew in each of our processes.
+    """
+    for name in [name for name in os.environ if name.startswith("RENEWAL_") or name == "PYTHONDONTWRITEBYTECODE"]:
         del os.environ[name]
 
 
