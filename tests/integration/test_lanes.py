@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,7 +22,7 @@ PERSONS = 3
 SINGLE = [f"one{index}" for index in range(3)]
 MANY = [f"many{index}" for index in range(3)]
 # A minute's work and more for each platform: nothing of it can be over before the person comes.
-SLOW = {
+SLOW: dict[str, dict[str, object]] = {
     **{key: {"limits": {"calls_per_s": 2, "in_flight": 2, "items_per_call": 3}} for key in MANY},
     **{key: {"protocol": "json", "limits": {"calls_per_s": 5, "in_flight": 4}} for key in SINGLE},
 }
@@ -30,7 +31,7 @@ SLOW = {
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """A system with slow platforms, over each broker; a high-water mark that the bulk lane reaches."""
-    settings = {"RENEWAL_QUEUE_HIGH_WATER": "1000"}
+    settings: dict[str, Any] = {"RENEWAL_QUEUE_HIGH_WATER": "1000"}
     with ExitStack() as stack:
         if request.param == "rabbitmq":
             if not port_is_open(urlsplit(RABBITMQ).port or 5672):
