@@ -303,6 +303,11 @@ def micros(instant: datetime) -> int:
     return round(instant.timestamp() * 1_000_000)
 
 
+def quota_day(now: datetime) -> int:
+    """Return the day of a quota, as the scripts count it: days of Asia/Shanghai since 1970."""
+    return (micros(now) + RULES.shanghai_us) // RULES.day_us
+
+
 def now_arg(clock_us: Callable[[], int] | None) -> int | str:
     """Return what a script is given for the time: usually nothing, and it asks the server."""
     return clock_us() if clock_us else ""
