@@ -16,7 +16,7 @@ from redis.commands.core import Script
 from redis.exceptions import RedisError
 
 from backends.connect import text
-from backends.keys import ADMISSION_TTL_S, Keys
+from backends.keys import ADMISSION_TTL_S, QUOTA_TTL_S, Keys
 from backends.scripts import script
 from schemas.batch import Lane
 from schemas.errors import BackendUnavailable
@@ -66,6 +66,10 @@ class Rules:
     # When to look again where nothing says when: all probes are out; a pause without an end.
     probe_look_us: int = 1_000_000
     pause_look_us: int = 30_000_000
+    hours_look_us: int = 1_000_000
+    # The days of the quotas are those of Asia/Shanghai, which has no other time in summer.
+    day_us: int = 86_400_000_000
+    shanghai_us: int = 28_800_000_000
     # When to look again for a free slot: half as long as none has become free, within these.
     slot_look_us: int = 100_000
     slot_look_max_us: int = 5_000_000
@@ -93,6 +97,8 @@ class Stop(StrEnum):
     SUSPENDED = "suspended"
     BREAKER = "breaker"
     WINDOW = "window"
+    HOURS = "hours"
+    QUOTA = "quota"
 
 
 class GateState(StrEnum):
@@ -122,7 +128,7 @@ class Permit:
 
     `probe` says that the gate is not flowing: a failure says more about the platform than about the job, and spends no
     attempt. `epoch` ties the permit to the state it was given in. `change` is what the asking changed: the first probe
-    of a broken platform.
+    of a broken platform. `quota_day` is the day on whose quota its jobs were counted, 0 if on none.
     """
 
     platform: str
@@ -133,7 +139,20 @@ class Permit:
     interval_s: float
     probe: bool = False
     epoch: int = 0
+    quota_day: int = 0
     change: GateChange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkTerms:
+    """What a platform grants the bulk lane beyond the limits that hold for both.
+
+    `jobs_per_day` is counted in jobs as they are granted, repeated ones again. `hours` are those that hold now or come
+    next: start and end.
+    """
+
+    jobs_per_day: int | None = None
+    hours: tuple[datetime, datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +169,8 @@ class Report:
 
     `failed` is what the platform's bad moment did (timeouts, resets, 5xx, unreadable answers), `throttled` what it
     asked us to slow down for (429, 425). `suspend` is the fault that says that the connection itself is wrong.
-    `latency_s` is the mean; above `slow_s` the rate goes down.
+    `latency_s` is the mean; above `slow_s` the rate goes down. `unsent` counts jobs whose calls never left: they are
+    given back to the day's quota.
     """
 
     calls: int = 0
@@ -160,6 +180,7 @@ class Report:
     slow_s: float = 0.0
     suspend: str | None = None
     retry_after_s: float | None = None
+    unsent: int = 0
 
 
 class Admission:
@@ -181,11 +202,14 @@ class Admission:
         holder: str,
         window: tuple[datetime, datetime] | None = None,
         lane: Lane = Lane.BULK,
+        jobs: int | None = None,
+        terms: BulkTerms | None = None,
     ) -> Permit | NotNow:
         """Ask leave for up to `calls` calls that will all be over within `hold_s` seconds.
 
         `calls_per_s` and `in_flight` are the platform's limits for all workers together, `window` its maintenance that
-        is now or next: start and end. `holder` names this permit alone, without spaces.
+        is now or next: start and end. `holder` names this permit alone, without spaces. `jobs` are in all calls
+        together, as many in each; one a call if not given. `terms` bind the bulk lane alone.
         Raises BackendUnavailable: then nothing may be called.
         """
         try:
@@ -196,6 +220,7 @@ class Admission:
                     self._keys.waiting_at(platform),
                     self._keys.gate(platform),
                     self._keys.waiting_first_at(platform),
+                    self._keys.quota(platform),
                 ],
                 args=[
                     now_arg(self._clock_us),
@@ -205,8 +230,11 @@ class Admission:
                     int((hold_s + _LEASE_MARGIN_S) * 1000),
                     holder,
                     ADMISSION_TTL_S,
-                    *([micros(window[0]), micros(window[1])] if window else ["", ""]),
+                    *_span_args(window),
                     lane,
+                    (jobs or calls) // calls,
+                    *_terms_args(terms or BulkTerms()),
+                    QUOTA_TTL_S,
                 ],
             )
         except (RedisError, OSError) as error:
@@ -214,7 +242,7 @@ class Admission:
         if not granted:
             retry_ms, why = answer
             return NotNow(retry_in_s=retry_ms / 1000, why=Stop(text(why)))
-        slots, first_us, per_s, epoch, state, *change = answer
+        slots, first_us, per_s, epoch, state, day, *change = answer
         return Permit(
             platform=platform,
             holder=holder,
@@ -224,6 +252,7 @@ class Admission:
             interval_s=1 / float(per_s),
             probe=text(state) != GateState.FLOWING,
             epoch=epoch,
+            quota_day=day,
             change=_change(platform, change),
         )
 
@@ -235,7 +264,12 @@ class Admission:
         platform = permit.platform
         try:
             change = self._settle(
-                keys=[self._keys.slots(platform), self._keys.gate(platform), self._keys.rate(platform)],
+                keys=[
+                    self._keys.slots(platform),
+                    self._keys.gate(platform),
+                    self._keys.rate(platform),
+                    self._keys.quota(platform),
+                ],
                 args=[
                     now_arg(self._clock_us),
                     permit.holder,
@@ -249,6 +283,8 @@ class Admission:
                     report.suspend or "",
                     report.retry_after_s or 0,
                     ADMISSION_TTL_S,
+                    permit.quota_day,
+                    report.unsent,
                 ],
             )
         except (RedisError, OSError):
@@ -267,9 +303,22 @@ def micros(instant: datetime) -> int:
     return round(instant.timestamp() * 1_000_000)
 
 
+def quota_day(now: datetime) -> int:
+    """Return the day of a quota, as the scripts count it: days of Asia/Shanghai since 1970."""
+    return (micros(now) + RULES.shanghai_us) // RULES.day_us
+
+
 def now_arg(clock_us: Callable[[], int] | None) -> int | str:
     """Return what a script is given for the time: usually nothing, and it asks the server."""
     return clock_us() if clock_us else ""
+
+
+def _span_args(span: tuple[datetime, datetime] | None) -> list[int | str]:
+    return [micros(span[0]), micros(span[1])] if span else ["", ""]
+
+
+def _terms_args(terms: BulkTerms) -> list[int | str]:
+    return [terms.jobs_per_day or "", *_span_args(terms.hours)]
 
 
 def _change(platform: str, answer: Sequence[bytes]) -> GateChange | None:

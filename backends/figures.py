@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from backends.admission import quota_day
 from backends.connect import text
 from backends.dead import DeadGroup
 from backends.keys import Keys
@@ -71,6 +72,17 @@ class Figures:
             oldest_due_s=oldest_due_s,
             by_platform=dict(zip(platforms, counts, strict=True)),
         )
+
+    def jobs_today(self, platforms: Sequence[str], *, now: datetime) -> dict[str, int]:
+        """Count the jobs of the bulk lane that each platform was sent this day, where it has a daily quota."""
+        pipe = self._client.pipeline(transaction=False)
+        for platform in platforms:
+            pipe.hmget(self._keys.quota(platform), ["day", "used"])
+        today = quota_day(now)
+        return {
+            platform: int(used) if int(day or 0) == today else 0
+            for platform, (day, used) in zip(platforms, pipe.execute(), strict=True)
+        }
 
     def waiting_for(self, platform: str) -> list[str]:
         """Return the ids of the batches that wait for one platform, the first due first."""

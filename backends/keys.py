@@ -9,6 +9,8 @@ from typing import Final
 SEEN_TTL_S: Final = 3 * 86400
 # A platform's limiter needs no memory beyond its slowest call; an idle one leaves nothing behind.
 ADMISSION_TTL_S: Final = 600
+# A day's count ends with the day; its key somewhat later.
+QUOTA_TTL_S: Final = 2 * 86400
 # Long enough for an enquiry about a job that needed more than one attempt.
 TRAIL_TTL_S: Final = 30 * 86400
 # One step of a replay takes well under a second; a scheduler that died in one is replaced after this.
@@ -280,6 +282,10 @@ class Keys:
     def slots(self, platform: str) -> str:
         """Sorted set: leased in-flight slots by the end of their lease, milliseconds; TTL ADMISSION_TTL_S."""
         return f"{self.namespace}:slots:{platform}"
+
+    def quota(self, platform: str) -> str:
+        """Hash: the newest day on which jobs were counted (Asia/Shanghai), and how many were; TTL QUOTA_TTL_S."""
+        return f"{self.namespace}:quota:{platform}"
 
     def gate(self, platform: str) -> str:
         """Hash: state of one platform's gate, see `lua/gate.lua`; permanent."""

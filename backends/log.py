@@ -32,6 +32,7 @@ EVENTS: Final = {
     "scheduler.waiting": "the scheduler has lost Redis or its broker",
     "message.unreadable": "an entry of the broker's records that is no message is kept as it is",
     "broker.restored": "messages of a consumer that is gone are back on their queue",
+    "broker.late_ack": "a batch ended after the connection that it came over; it comes again and is dropped as a copy",
     "broker.not_restored": "a consumer that closes could not give its messages back; they come back later",
     "process.ended": "a process ended by itself and is started again",
     "process.killed": "a process did not end when asked to",

@@ -29,6 +29,8 @@ class Why(StrEnum):
     SUSPENDED = "suspended"  # the connection to the platform is wrong; it is probed
     BREAKER = "breaker"  # the platform fails; it is left in peace for a while
     WINDOW = "window"  # the platform's maintenance
+    HOURS = "hours"  # outside the hours of the bulk lane
+    QUOTA = "quota"  # the platform's jobs of this day are used up
     SPLIT = "split"  # a half of a batch that the platform rejected whole
     REPLAY = "replay"  # a person sent the dead letter again
 

@@ -33,7 +33,8 @@ class PlatformHealth:
     `success_pct` is the share of its calls that were answered with a 2xx, `p95_ms` their latency; both None before the
     first call. `calls_per_s` is None while there is nothing to compare with. `rate_limit_per_s` is what flowing allows;
     a ramp takes a part of it. `waiting` counts batches of the waiting set, `retrying` jobs that wait for another
-    attempt.
+    attempt. `jobs_today` are those of the bulk lane that the day's quota counts, `jobs_per_day` is None without one;
+    `bulk_opens_at` is when the bulk lane may be sent again, None while it may.
     """
 
     key: str
@@ -49,6 +50,9 @@ class PlatformHealth:
     retrying: int
     dead: int
     maintenance_until: datetime | None = None
+    jobs_today: int = 0
+    jobs_per_day: int | None = None
+    bulk_opens_at: datetime | None = None
 
     @property
     def state(self) -> str:
@@ -85,6 +89,9 @@ class PlatformHealth:
             "waiting": self.waiting,
             "retrying": self.retrying,
             "dead": self.dead,
+            "jobs_today": self.jobs_today,
+            "jobs_per_day": self.jobs_per_day,
+            "bulk_opens_at": None if self.bulk_opens_at is None else self.bulk_opens_at.isoformat(),
             "gate_reason": self.gate.reason or None,
         }
 
@@ -96,14 +103,16 @@ class PlatformHealth:
             "2xx_%": row["success_pct"],
             "calls/s": f"{speed}/{self.rate_limit_per_s:g}",
             "in_flight": f"{self.gate.in_flight_now}/{self.in_flight_limit}",
+            "today": None if self.jobs_per_day is None else f"{self.jobs_today}/{self.jobs_per_day}",
             "reason": row["gate_reason"],
         }
 
 
-NARROW_FIELDS: Final = ("key", "state", "2xx_%", "p95_ms", "calls/s", "in_flight", "waiting", "dead", "reason")
+NARROW_FIELDS: Final = ("key", "state", "2xx_%", "p95_ms", "calls/s", "in_flight", "waiting", "dead", "today", "reason")
 HEALTH_FIELDS: Final = (
     "key", "name", "state", "success_pct", "p95_ms", "calls", "calls_per_s_now", "rate_limit", "in_flight_now",
-    "in_flight_limit", "waiting", "retrying", "dead", "gate_reason",
+    "in_flight_limit", "waiting", "retrying", "dead", "jobs_today", "jobs_per_day",
+    "bulk_opens_at", "gate_reason",
 )  # fmt: skip
 
 
@@ -131,6 +140,7 @@ def health_of(
     span: Span | None = None,
     lately: bool = False,
     now: datetime | None = None,
+    jobs_today: int = 0,
 ) -> PlatformHealth:
     """Return a platform's health: over all its calls or, with `lately`, over those of the span."""
     judged = span.counters if span and lately else counters
@@ -148,6 +158,9 @@ def health_of(
         retrying=max(0, counters.by_state().get(State.WAITING, 0)),
         dead=dead,
         maintenance_until=_closed_until(platform, now),
+        jobs_today=jobs_today,
+        jobs_per_day=platform.limits.jobs_per_day,
+        bulk_opens_at=_opens_at(platform, now),
     )
 
 
@@ -179,3 +192,8 @@ def _lower(limit: float, operators: float | None) -> float:
 def _closed_until(platform: Platform, now: datetime | None) -> datetime | None:
     window = next_window(platform.maintenance, now) if now is not None else None
     return window[1] if window and now is not None and window[0] <= now else None
+
+
+def _opens_at(platform: Platform, now: datetime | None) -> datetime | None:
+    hours = next_window(platform.bulk_hours, now) if now is not None else None
+    return hours[0] if hours and now is not None and now < hours[0] else None

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -53,6 +53,7 @@ class Snapshot:
     processes: tuple[Heartbeat, ...]
     server: Server
     broker_problem: str = ""
+    jobs_today: Mapping[str, int] = field(default_factory=dict)
 
     def alive(self, role: str) -> list[Heartbeat]:
         """Return the living processes of a role."""
@@ -108,6 +109,7 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         processes=tuple(backends.heartbeats.every()),
         server=backends.figures.server(),
         broker_problem=broker_problem,
+        jobs_today=backends.figures.jobs_today(keys, now=now),
     )
 
 
@@ -165,6 +167,7 @@ def healths(
                 span=span,
                 lately=lately,
                 now=now.at,
+                jobs_today=now.jobs_today.get(platform.key, 0),
             )
         )
     return found

@@ -139,7 +139,8 @@ class Platform(_Strict):
         A batch that needed longer would hold a worker's slot while it waits for its platform (rule 6).
         """
         if self.protocol == "bulk-json":
-            return self.limits.items_per_call
+            # A call is granted whole or not at all: it must fit into a day.
+            return min(self.limits.items_per_call, self.limits.jobs_per_day or self.limits.items_per_call)
         return max(1, min(100, int(self.limits.calls_per_s)))
 
     @property

@@ -1,4 +1,7 @@
-"""A sandbox: the same catalogue, pointed at the simulator, with secrets of its own and days that pass in seconds."""
+"""A sandbox: the same catalogue, pointed at the simulator, with secrets of its own and days that pass in seconds.
+
+Daily quotas and the hours of the bulk lane are left out: a rehearsal at night must end, and today.
+"""
 
 import os
 import secrets
@@ -49,7 +52,8 @@ def _claim(folder: Path) -> None:
 
 
 def _pointed_at(platform: Platform, *, base_url: str, folder: Path) -> Platform:
-    limits = platform.limits.model_copy(update={"timeout_s": min(platform.limits.timeout_s, TIMEOUT_S_MAX)})
+    timeout_s = min(platform.limits.timeout_s, TIMEOUT_S_MAX)
+    limits = platform.limits.model_copy(update={"timeout_s": timeout_s, "jobs_per_day": None})
     retry = platform.retry.model_copy(update={"delays_s": DELAYS_S, "total_s": min(platform.retry.total_s, TOTAL_S)})
     return platform.model_copy(
         update={
@@ -58,6 +62,7 @@ def _pointed_at(platform: Platform, *, base_url: str, folder: Path) -> Platform:
             "auth": _auth(platform, folder=folder / _SECRETS),
             "limits": limits,
             "retry": retry,
+            "bulk_hours": (),
         }
     )
 

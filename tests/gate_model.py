@@ -51,6 +51,14 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What binds the bulk lane alone; hours are microseconds."""
+
+    jobs_per_day: int | None = None
+    hours: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Line:
     """Those who wait for the platform, as one that asks sees them."""
 
@@ -118,6 +126,7 @@ class GateModel:
     slots: dict[str, float] = field(default_factory=dict)
     awaited_until: dict[Lane, int] = field(default_factory=dict)  # a batch that was refused is awaited until then
     bulk_behind_since: int | None = None
+    granted_on: dict[int, int] = field(default_factory=dict)  # day → jobs of the bulk lane
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -131,6 +140,8 @@ class GateModel:
         holder: str,
         window: tuple[int, int] | None = None,
         lane: Lane = Lane.BULK,
+        jobs: int | None = None,
+        terms: Terms | None = None,
     ) -> Permit | NotNow:
         """Answer as `admit.lua` does."""
         self._forget_leases()
@@ -140,7 +151,11 @@ class GateModel:
         step_us = 1_000_000 / per_s
         queue_us = calls * 1_000_000 / max(ceiling * self.share, min(ceiling, RULES.floor_per_s))
         line = Line(self, lane, queue_us)
-        closed = self._closed(window)
+        each, left = (jobs or calls) // calls, None
+        bound = terms if terms and lane is Lane.BULK else Terms()
+        if bound.jobs_per_day is not None:
+            left = (bound.jobs_per_day - self.granted_today()) // each
+        closed = self._shut(window) or self._off_terms(bound, left) or self._ill()
         if closed:
             return line.not_now(*closed, early_us=0)
         probe = self.state in BLOCKED
@@ -153,6 +168,9 @@ class GateModel:
         if refused := self._no_room(line, ahead_us, full=free < 1):
             return refused
         granted = min(1 if probe else calls, math.floor((line.horizon_us + RULES.horizon_us - ahead_us) / step_us) + 1)
+        if left is not None:
+            granted = min(granted, left)
+            self.granted_on[self.day] = self.granted_today() + granted * each
         slots = min(granted, free)
         self.next_us = int(f"{next_us + granted * step_us:.0f}")
         self._note_grant(lane)
@@ -174,14 +192,18 @@ class GateModel:
             interval_s=1 / per_s,
             probe=self.state is not GateState.FLOWING,
             epoch=self.epoch,
+            quota_day=0 if left is None else self.day,
             change=change,
         )
 
-    def _closed(self, window: tuple[int, int] | None) -> tuple[Stop, int] | None:
+    def _shut(self, window: tuple[int, int] | None) -> tuple[Stop, int] | None:
         if pause := self._pause():
             return Stop.PAUSED, RULES.pause_look_us if pause.until is None else pause.until - self.now
         if window and window[0] <= self.now < window[1]:
             return Stop.WINDOW, window[1] - self.now
+        return None
+
+    def _ill(self) -> tuple[Stop, int] | None:
         if self.state not in BLOCKED:
             return None
         suspended = self.state is GateState.SUSPENDED
@@ -192,6 +214,24 @@ class GateModel:
         if len(self._probes_out()) >= (1 if suspended else RULES.probes):
             return why, RULES.probe_look_us
         return None
+
+    def _off_terms(self, terms: Terms, left: int | None) -> tuple[Stop, int] | None:
+        if terms.hours and self.now < terms.hours[0]:
+            return Stop.HOURS, terms.hours[0] - self.now
+        if terms.hours and self.now >= terms.hours[1]:
+            return Stop.HOURS, RULES.hours_look_us
+        if left is not None and left < 1:
+            return Stop.QUOTA, (self.day + 1) * RULES.day_us - RULES.shanghai_us - self.now
+        return None
+
+    @property
+    def day(self) -> int:
+        """The day in Shanghai, counted from 1970."""
+        return (self.now + RULES.shanghai_us) // RULES.day_us
+
+    def granted_today(self) -> int:
+        """Count the jobs of the bulk lane that were granted today and left."""
+        return self.granted_on.get(self.day, 0)
 
     def _no_room(self, line: Line, ahead_us: int, *, full: bool) -> NotNow | None:
         """Answer for rate and slots; who is refused though it goes first is awaited."""
@@ -248,6 +288,9 @@ class GateModel:
         if not mine:
             return None
         before = self.state
+        # What was granted yesterday is given back to yesterday, which nobody asks any more.
+        if permit.quota_day:
+            self.granted_on[permit.quota_day] -= report.unsent
         self._learn(report)
         self._judge(permit, report)
         return None if self.state is before else self._change(before)

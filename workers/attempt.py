@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 import tenacity
 
-from backends.admission import FIRST_CALL_S, HORIZON_S, GateChange, NotNow, Permit, Report, Stop
+from backends.admission import FIRST_CALL_S, HORIZON_S, BulkTerms, GateChange, NotNow, Permit, Report, Stop
 from backends.bootstrap import Backends
 from backends.custody import Note
 from backends.failpoint import reach
@@ -54,6 +54,8 @@ _WHY = {
     Stop.SUSPENDED: Why.SUSPENDED,
     Stop.BREAKER: Why.BREAKER,
     Stop.WINDOW: Why.WINDOW,
+    Stop.HOURS: Why.HOURS,
+    Stop.QUOTA: Why.QUOTA,
 }
 log = structlog.get_logger()
 
@@ -186,7 +188,7 @@ class Attempt:
         ]
 
     def _admit(self, platform: Platform, batch: Batch, items: list[Item]) -> Permit | None:
-        calls = 1 if platform.protocol == "bulk-json" else len(items)
+        calls, now = 1 if platform.protocol == "bulk-json" else len(items), self._backends.clock.now()
         answer = self._backends.admission.ask(
             platform.key,
             calls=calls,
@@ -194,14 +196,19 @@ class Attempt:
             in_flight=platform.limits.in_flight,
             hold_s=_hold_s(platform, calls),
             holder=new_id(),
-            window=next_window(platform.maintenance, self._backends.clock.now()),
+            window=next_window(platform.maintenance, now),
             lane=batch.lane,
+            jobs=len(items),
+            terms=BulkTerms(jobs_per_day=platform.limits.jobs_per_day, hours=next_window(platform.bulk_hours, now)),
         )
         if isinstance(answer, Permit):
             _tell(answer.change)
             return answer
-        why = _WHY[answer.why]
-        due = self._wait(batch, items, why=why, attempt=batch.attempt, delay_s=_spread(answer, self._rng))
+        why, delay_s = _WHY[answer.why], _spread(answer, self._rng)
+        # A batch that was made before there was a quota would never fit whole into a day.
+        most = platform.jobs_per_batch if answer.why is Stop.QUOTA else len(items)
+        parts = [items[start : start + most] for start in range(0, len(items), most)]
+        due, *_ = [self._wait(batch, part, why=why, attempt=batch.attempt, delay_s=delay_s) for part in parts]
         log.info("attempt.ended", **_who(batch), end="not_now", why=why, due=due.isoformat())
         return None
 

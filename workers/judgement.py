@@ -181,6 +181,7 @@ class Judgement:
             slow_s=self.platform.limits.timeout_s * _SLOW_RATIO,
             suspend=self._suspend,
             retry_after_s=self._asked_s or None,
+            unsent=len(self.unsent),
         )
 
     def events(self, *, started_at: datetime, ended_at: datetime, worker: str) -> Iterator[ResultEvent]:

@@ -1,10 +1,11 @@
 -- Says how many calls a platform may be sent now, and leases as many in-flight slots as they need.
 -- KEYS: 1 rate string · 2 slots sorted set · 3 waiting-at sorted set of the platform · 4 gate hash
---   · 5 waiting-first-at sorted set of the platform
+--   · 5 waiting-first-at sorted set of the platform · 6 quota hash
 -- ARGV: 1 now, us, or '' for the server's clock · 2 calls wanted · 3 calls a second · 4 in-flight slots in all
 --   · 5 lease, ms · 6 holder · 7 TTL, s, at least · 8 window from, us, or '' · 9 window until, us
---   · 10 lane, interactive or bulk
--- returns: {calls granted, slots leased, first call after, us, calls a second now, epoch, state};
+--   · 10 lane, interactive or bulk · for the bulk lane: 11 jobs of one call · 12 jobs a day, or '' · 13 its hours from,
+--   us, or '' · 14 its hours until, us · 15 TTL of the quota, s
+-- returns: {calls granted, slots leased, first call after, us, calls a second now, epoch, state, day of the quota or 0};
 --   where this is the first probe also the change: {…, state before, state after, reason}; or
 --   {0, come back after, ms, why}
 -- A refused call spends nothing: neither a token nor a slot nor a probe (rule 5). A lane whose turn it is, refused for
@@ -61,13 +62,25 @@ end
 if ARGV[8] ~= '' and tonumber(ARGV[8]) <= now_us and now_us < tonumber(ARGV[9]) then
   return refuse('window', tonumber(ARGV[9]) - now_us, 0)
 end
+if not first and ARGV[13] ~= '' then
+  if now_us < tonumber(ARGV[13]) then return refuse('hours', tonumber(ARGV[13]) - now_us, 0) end
+  -- They have just ended, by this clock before the asker's: it shall look at the next ones.
+  if now_us >= tonumber(ARGV[14]) then return refuse('hours', HOURS_LOOK_US, 0) end
+end
+local quota, day, used, each = not first and tonumber(ARGV[12]) or nil, 0, 0, tonumber(ARGV[11])
+if quota then
+  day = math.floor((now_us + SHANGHAI_US) / DAY_US)
+  local counted = redis.call('HMGET', KEYS[6], 'day', 'used')
+  if tonumber(counted[1] or 0) == day then used = tonumber(counted[2]) end
+  if used + each > quota then return refuse('quota', (day + 1) * DAY_US - SHANGHAI_US - now_us, 0) end
+end
 local calls, out = wanted, nil
 if now_state == 'broken' or now_state == 'probing' or now_state == 'suspended' then
-  local why, quota = 'breaker', PROBES
-  if now_state == 'suspended' then why, quota = 'suspended', 1 end
+  local why, at_once = 'breaker', PROBES
+  if now_state == 'suspended' then why, at_once = 'suspended', 1 end
   if figure('probe_at') > now_us then return refuse(why, figure('probe_at') - now_us, 0) end
   out = probes_out(now_us)
-  if #out >= quota then return refuse(why, PROBE_LOOK_US, 0) end
+  if #out >= at_once then return refuse(why, PROBE_LOOK_US, 0) end
   calls = 1
 end
 -- One slot is kept for the interactive lane where there are several: bulk batches may hold theirs for long.
@@ -105,6 +118,11 @@ end
 -- The first call starts within the horizon, the last within a second more: a batch is sized to about a second of its
 -- platform, so it is granted whole instead of in splinters.
 local granted = math.min(calls, math.floor((horizon_us + HORIZON_US - ahead_us) / step_us) + 1)
+if quota then
+  granted = math.min(granted, math.floor((quota - used) / each))
+  redis.call('HSET', KEYS[6], 'day', whole(day), 'used', whole(used + granted * each))
+  redis.call('EXPIRE', KEYS[6], ARGV[15])
+end
 local slots = math.min(granted, free)
 local until_us = next_us + granted * step_us
 -- A platform that is called once an hour must be remembered for an hour.
@@ -134,7 +152,7 @@ elseif gate.behind_since then
   put('bulk_until', nil)
 end
 save_gate(KEYS[4])
-local answer = {granted, slots, math.ceil(ahead_us), string.format('%.17g', per_s), figure('epoch'), state()}
+local answer = {granted, slots, math.ceil(ahead_us), string.format('%.17g', per_s), figure('epoch'), state(), day}
 if state() ~= now_state then
   for _, word in ipairs({now_state, state(), gate.reason or ''}) do answer[#answer + 1] = word end
 end

@@ -1,8 +1,9 @@
 -- Gives leased slots back and tells the gate how the calls went.
--- KEYS: 1 slots sorted set · 2 gate hash · 3 rate string
+-- KEYS: 1 slots sorted set · 2 gate hash · 3 rate string · 4 quota hash
 -- ARGV: 1 now, us, or '' for the server's clock · 2 holder · 3 slots that were leased · 4 epoch of the permit · 5 calls
 --   · 6 of them failed · 7 of them throttled · 8 mean latency, s · 9 what counts as slow, s, or 0 · 10 fault that suspends
 --   the platform, or '' · 11 Retry-After, s, or 0 · 12 TTL of the rate string, s, at least
+--   · 13 day on which its jobs were counted, or 0 · 14 jobs of calls that never left
 -- returns: {} if the state is what it was, or {state before, state after, reason}
 -- gate.lua is put before this text by backends/admission.py.
 local now_us, holder = clock_us(ARGV[1]), ARGV[2]
@@ -10,6 +11,9 @@ local members = {}
 for i = 1, tonumber(ARGV[3]) do members[i] = holder .. ':' .. i end
 -- Settled before, or so late that the lease is over: what it says has been counted or is too old.
 if redis.call('ZREM', KEYS[1], unpack(members)) == 0 then return {} end
+if tonumber(ARGV[14]) > 0 and redis.call('HGET', KEYS[4], 'day') == ARGV[13] then
+  redis.call('HINCRBY', KEYS[4], 'used', -tonumber(ARGV[14]))
+end
 load_gate(KEYS[2])
 local calls, failed, throttled = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local counted, fault = calls - throttled, ARGV[10] ~= '' and ARGV[10] or nil

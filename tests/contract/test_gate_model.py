@@ -1,5 +1,7 @@
 """The whole gate against its model: the same steps at the same times bring the same answers, whatever their order."""
 
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any, TypedDict
@@ -15,14 +17,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backends.admission import RULES, Admission, GateState, NotNow, Permit, Report
+from backends.admission import RULES, Admission, BulkTerms, GateState, NotNow, Permit, Report
 from backends.bootstrap import Backends
 from backends.connect import text
 from backends.gates import Gates
 from schemas.batch import Lane
 from schemas.ids import new_id
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE
-from tests.gate_model import GateModel, Pause, instant
+from tests.gate_model import GateModel, Pause, Terms, instant
 
 START_US = int(NOON.timestamp()) * 1_000_000
 GOOD, BAD = Report(calls=1), Report(calls=1, failed=1)
@@ -59,10 +61,16 @@ class GateMachine(RuleBasedStateMachine):
 
     backends: Backends
 
-    @initialize(per_s=st.sampled_from([0.05, 0.7, 3.0, 40.0]), in_flight=st.integers(1, 6))
-    def begin(self, per_s: float, in_flight: int) -> None:
+    @initialize(
+        per_s=st.sampled_from([0.05, 0.7, 3.0, 40.0]),
+        in_flight=st.integers(1, 6),
+        jobs_per_day=st.sampled_from([None, None, 5, 60]),
+    )
+    def begin(self, per_s: float, in_flight: int, jobs_per_day: int | None) -> None:
         """Take a platform of its own, which has never been called."""
-        self.per_s, self.in_flight = per_s, in_flight
+        self.per_s, self.in_flight, self.jobs_per_day = per_s, in_flight, jobs_per_day
+        self.each: dict[str, int] = {}  # holder of a permit → jobs of each call
+        self.left: Counter[int] = Counter()  # day → jobs that left for its quota, or may still
         self.model = GateModel(platform=f"p{new_id()}", now=START_US)
         keys = self.backends.keys
         self.admission = Admission(self.backends.redis, keys, clock_us=lambda: self.model.now)
@@ -70,12 +78,21 @@ class GateMachine(RuleBasedStateMachine):
         self.out: list[Permit] = []
         self.starts: list[float] = []
 
+    def span(self, seconds: tuple[int, int] | None) -> tuple[Any, Any]:
+        """Return a time from now to now as script and model are told it."""
+        if seconds is None:
+            return None, None
+        now = NOON + timedelta(microseconds=self.model.now - START_US)
+        ends_us = (self.model.now + seconds[0] * 1_000_000, self.model.now + seconds[1] * 1_000_000)
+        return (now + timedelta(seconds=seconds[0]), now + timedelta(seconds=seconds[1])), ends_us
+
     def kept(self, *, gate: bool = True) -> list[object]:
         """Return every key of the platform, when it ends and its bytes: the whole store grows with the examples."""
         keys, platform = self.backends.keys, self.model.platform
         waiting = (keys.waiting_at(platform), keys.waiting_first_at(platform))
         pipe = self.backends.redis.pipeline(transaction=False)
-        for key in (keys.slots(platform), keys.rate(platform), *waiting, *([keys.gate(platform)] if gate else [])):
+        always = (keys.slots(platform), keys.rate(platform), keys.quota(platform))
+        for key in (*always, *waiting, *([keys.gate(platform)] if gate else [])):
             pipe.pexpiretime(key)
             pipe.dump(key)
         return list(pipe.execute())
@@ -100,16 +117,22 @@ class GateMachine(RuleBasedStateMachine):
         hold_s=st.sampled_from([1.0, 12.5]),
         window_s=st.sampled_from([None, None, None, (-5, 7), (10, 20)]),
         lane=st.sampled_from(Lane),
+        each=st.sampled_from([1, 1, 3]),
+        hours_s=st.sampled_from([None, None, (-50, 70), (20, 50), (-50, -1)]),
     )
-    def ask(self, calls: int, hold_s: float, window_s: tuple[int, int] | None, lane: Lane) -> None:
+    def ask(
+        self, calls: int, hold_s: float, window_s: tuple[int, int] | None, lane: Lane, *, each: int = 1,
+        hours_s: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         """Ask leave: the same answer; a refusal leaves the gate, the tokens and the slots as they were.
 
         The gate may hold a note that one is to come back whose lane goes first.
         """
         limits = Limits(calls_per_s=self.per_s, in_flight=self.in_flight)
-        now = NOON + timedelta(microseconds=self.model.now - START_US)
-        window = window_s and (now + timedelta(seconds=window_s[0]), now + timedelta(seconds=window_s[1]))
-        window_us = window_s and (self.model.now + window_s[0] * 1_000_000, self.model.now + window_s[1] * 1_000_000)
+        window, window_us = self.span(window_s)
+        hours, hours_us = self.span(hours_s)
+        terms = BulkTerms(jobs_per_day=self.jobs_per_day, hours=hours)
+        told = Terms(jobs_per_day=self.jobs_per_day, hours=hours_us)
         holder, platform = new_id(), self.model.platform
         self.model._forget_leases()
         slots = self.backends.keys.slots(platform)
@@ -117,16 +140,20 @@ class GateMachine(RuleBasedStateMachine):
         noted = lane is Lane.INTERACTIVE or self.model.bulk_has_its_turn()
         before = self.kept(gate=not noted)
         answer = self.admission.ask(
-            platform, calls=calls, hold_s=hold_s, holder=holder, window=window, lane=lane, **limits
-        )
+            platform, calls=calls, hold_s=hold_s, holder=holder, window=window, lane=lane, jobs=calls * each,
+            terms=terms, **limits,
+        )  # fmt: skip
         assert answer == self.model.ask(
-            calls=calls, hold_s=hold_s, holder=holder, window=window_us, lane=lane, **limits
-        )
+            calls=calls, hold_s=hold_s, holder=holder, window=window_us, lane=lane, jobs=calls * each, terms=told,
+            **limits,
+        )  # fmt: skip
         if isinstance(answer, NotNow):
             assert before == self.kept(gate=not noted)
             return
         assert len(self.model.slots) <= min(self.in_flight, self.model.limit_in_flight or self.in_flight)
         self.out.append(answer)
+        self.each[holder] = each
+        self.left[answer.quota_day] += answer.calls * each
         first_us = self.model.now + answer.first_after_s * 1_000_000
         self.starts += [first_us + n * answer.interval_s * 1_000_000 for n in range(answer.calls)]
 
@@ -136,13 +163,16 @@ class GateMachine(RuleBasedStateMachine):
         """Settle a permit, in time, late or twice: the same change of state, and only the first report counts."""
         permit = self.out.pop() if newest else self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
         report = data.draw(reports(permit.calls))
+        unsent = data.draw(st.integers(0, permit.calls - report.calls)) * self.each[permit.holder]
+        report = replace(report, unsent=unsent)
+        self.left[permit.quota_day] -= unsent
         assert self.admission.settle(permit, report) == self.model.settle(permit, report)
         if twice:
             before = self.kept()
             assert self.admission.settle(permit, report) is None
             assert before == self.kept()
 
-    @rule(seconds=st.sampled_from([0.0137, 0.3, 1.0, 5.0, 5.5, 11.0, 31.0, 61.0, 700.0]))
+    @rule(seconds=st.sampled_from([0.0137, 0.3, 1.0, 5.0, 5.5, 11.0, 31.0, 61.0, 700.0, 14_400.0]))
     def time_passes(self, seconds: float) -> None:
         """Leases end, probes become due, buckets grow old: all by the clock alone."""
         self.model.now += round(seconds * 1_000_000)
@@ -231,6 +261,17 @@ class GateMachine(RuleBasedStateMachine):
         """A sick platform is asked by three at most, a wrong connection by one."""
         most = 1 if self.model.state is GateState.SUSPENDED else RULES.probes
         assert len(self.model._probes_out()) <= most
+
+    @invariant()
+    def no_day_has_more_jobs_than_its_quota(self) -> None:
+        """Whatever was given back, and however late."""
+        assert self.jobs_per_day is None or all(n <= self.jobs_per_day for day, n in self.left.items() if day)
+
+    @invariant()
+    def both_count_the_same_jobs_of_the_day(self) -> None:
+        """Too many, and a platform is not asked though it might be; too few, and a contract is broken."""
+        day, used = self.backends.redis.hmget(self.backends.keys.quota(self.model.platform), ["day", "used"])
+        assert self.model.granted_today() == (int(used or 0) if int(day or 0) == self.model.day else 0)
 
     @invariant()
     def no_two_calls_are_closer_than_the_contract_allows(self) -> None:

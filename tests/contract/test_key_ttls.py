@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from backends.actions import Action, What
+from backends.admission import BulkTerms
 from backends.bootstrap import Backends
 from backends.connect import text
 from backends.keys import (
     ADMISSION_TTL_S,
     PERMANENT,
+    QUOTA_TTL_S,
     RECLAIMED_TTL_S,
     REPLAY_LOCK_TTL_S,
     SEEN_TTL_S,
@@ -58,7 +60,9 @@ def busy(backends: Backends) -> Backends:
         backends.store.apply(event(run, known, platform, answer=answer))
     backends.store.apply(event(run, new_id(), "alpha", answer=answers[0]))
     backends.kept.bury_message("{", why="not JSON", queue="bulk", now=NOON)
-    backends.admission.ask("alpha", calls=2, calls_per_s=1, in_flight=4, hold_s=1, holder=new_id())
+    backends.admission.ask(
+        "alpha", calls=2, calls_per_s=1, in_flight=4, hold_s=1, holder=new_id(), terms=BulkTerms(jobs_per_day=9)
+    )
     backends.gates.pause("alpha", until=None, reason="a change there")
     backends.heartbeats.beat("worker", facts={})
     wait(backends, run, case)
@@ -149,7 +153,7 @@ def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
 
 def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
     """What is not made here would not be looked at above."""
-    assert PERMANENT | {"seen", "rate", "slots", "trail", "replay-lock", "reclaimed"} == {
+    assert PERMANENT | {"seen", "rate", "slots", "quota", "trail", "replay-lock", "reclaimed"} == {
         family(key) for key in names(busy)
     }
 
@@ -164,7 +168,8 @@ def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
 def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     """An event is recognised for three days, a trail kept for thirty; an idle limiter is forgotten in ten minutes."""
     redis: Any = busy.redis
-    ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "trail": TRAIL_TTL_S,
+    ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "quota": QUOTA_TTL_S,
+            "trail": TRAIL_TTL_S,
             "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -30,7 +31,7 @@ SLOW: dict[str, dict[str, object]] = {
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """A system with slow platforms, over each broker; a high-water mark that the bulk lane reaches."""
-    settings = {"RENEWAL_QUEUE_HIGH_WATER": "1000"}
+    settings: dict[str, Any] = {"RENEWAL_QUEUE_HIGH_WATER": "1000"}
     with ExitStack() as stack:
         if request.param == "rabbitmq":
             if not port_is_open(urlsplit(RABBITMQ).port or 5672):

@@ -1,6 +1,7 @@
 """Hours of outage in seconds: attempts, gate, waiting set and recorder under one clock that is moved."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 from random import Random
 from threading import Event
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -60,7 +62,8 @@ class Weather:
         for call in calls:
             self.calls.append((now + timedelta(seconds=self.ahead_s), status))
             results = [{"id": key, "code": "NO_BINDING"} for key in call.keys]
-            body = orjson.dumps({"results": results}) if status == 200 else b"{}"
+            # Each protocol reads its own field.
+            body = orjson.dumps({"results": results, "code": "NO_BINDING"}) if status == 200 else b"{}"
             yield Answer(
                 call=call, status=status, headers={"content-type": "application/json"}, body=body, latency_s=0.05
             )
@@ -300,3 +303,47 @@ def test_batches_whose_publishing_is_in_doubt_are_sent_again_and_called_once(
     theatre.play(until_s=60)
     assert 5 == len(theatre.weather.calls)
     assert {(State.NO_BINDING, 1)} == {(record.state, record.attempts) for record in theatre.records()}
+
+
+@pytest.mark.parametrize(("protocol", "per_day", "days"), [("bulk-json", 21, 3), ("json", 15, 4)])
+def test_a_days_quota_and_hours_hold_the_bulk_lane_for_days_and_cost_no_attempt(
+    backends: Backends, tmp_path: Path, protocol: str, per_day: int, days: int
+) -> None:
+    """Submitted in the evening: it begins at nine, each day has what it may, a bulk call whole, at the usual pace."""
+    limits = {**LIMITS, "jobs_per_day": per_day} | ({"items_per_call": 1} if protocol == "json" else {})
+    hours = [{"start": "09:00", "end": "18:00"}]
+    write_platform(tmp_path / "catalogue", "many", protocol=protocol, limits=limits, bulk_hours=hours)
+    catalogue = Catalogue.load(tmp_path / "catalogue")
+    theatre = Theatre(backends, catalogue)
+    theatre.submit(catalogue, 60)
+    theatre.play(until_s=HOUR_S)
+    assert [] == theatre.weather.calls
+    assert {"hours": backends.waiting.count()} == backends.figures.whys()
+    theatre.play(until_s=20 * HOUR_S)
+    assert {"quota": backends.waiting.count()} == backends.figures.whys()
+    each = 2 if protocol == "bulk-json" else 1
+    assert {"many": per_day // each * each} == backends.figures.jobs_today(["many"], now=theatre.clock.now())
+    assert {(State.QUEUED, 0), (State.NO_BINDING, 1)} == {(r.state, r.attempts) for r in theatre.records()}
+    theatre.play(until_s=6 * 24 * HOUR_S)
+    assert {(State.NO_BINDING, 1)} == {(record.state, record.attempts) for record in theatre.records()}
+    there = [at.astimezone(ZoneInfo("Asia/Shanghai")) for at, _ in theatre.weather.calls]
+    assert {9} == {at.hour for at in there}
+    by_day = Counter(at.date() for at in there)
+    assert days == len(by_day)
+    assert [per_day // each] * (days - 1) == [by_day[day] for day in sorted(by_day)][:-1]
+    # One call a batch; the weather knows nothing of the pace within a batch.
+    assert protocol == "json" or most_in_any([at for at, _ in theatre.weather.calls], 1.0) <= 10 + 1
+
+
+def test_a_batch_that_was_made_before_the_quota_is_divided_and_not_stuck(backends: Backends, tmp_path: Path) -> None:
+    """A catalogue that gets a quota below the size of its batches must not hold them for ever."""
+    folder = tmp_path / "catalogue"
+    write_platform(folder, "many", limits={**LIMITS, "items_per_call": 30})
+    old = Catalogue.load(folder)
+    write_platform(folder, "many", limits={**LIMITS, "items_per_call": 30, "jobs_per_day": 12})
+    theatre = Theatre(backends, Catalogue.load(folder))
+    theatre.submit(old, 30)
+    theatre.play(until_s=4 * 24 * HOUR_S)
+    assert {(State.NO_BINDING, 1)} == {(record.state, record.attempts) for record in theatre.records()}
+    days = Counter(at.astimezone(ZoneInfo("Asia/Shanghai")).date() for at, _ in theatre.weather.calls)
+    assert [1, 1, 1] == list(days.values())

@@ -88,6 +88,16 @@ def test_maintenance_is_a_state_of_a_platform_that_would_flow(platform: Platform
     assert "paused" == state(gate(state=GateState.PAUSED), at_night)
 
 
+def test_a_days_quota_and_the_hours_of_the_bulk_lane_are_shown(tmp_path: Path) -> None:
+    """Who asks why nothing goes out must find it in the row: used, of how much, and from when on again."""
+    hours = [{"start": "09:00", "end": "18:00"}]
+    bound = catalogue_of(tmp_path, limits={"jobs_per_day": 5000}, bulk_hours=hours).get("alpha")
+    evening, morning = datetime(2026, 11, 1, 12, tzinfo=UTC), datetime(2026, 11, 2, 1, tzinfo=UTC)
+    closed = health_of(bound, counted(), gate(), now=evening, jobs_today=1200)
+    assert ("1200/5000", morning) == (closed.narrow_row()["today"], closed.bulk_opens_at)
+    assert health_of(bound, counted(), gate(), now=morning).bulk_opens_at is None
+
+
 def test_platforms_in_trouble_come_first(platform: Platform) -> None:
     """At night the first screen must show where to look."""
     order = [
