@@ -92,6 +92,46 @@ def test_a_night_is_planned_run_and_read(renewal: Command, stores: Backends, tmp
     assert "a rehearsal" == action.action.reason
 
 
+def test_what_was_foreseen_is_kept_and_compared(renewal: Command, stores: Backends) -> None:
+    """A forecast that nobody compares is a guess; before the night it is shown, after it it is held against it."""
+    _, out, _ = renewal("sweep", "plan", NAME, "-o", "json")
+    foreseen = {row["platform"]: (row["jobs"], row["spill"]) for row in json.loads(out)["forecast"]}
+    assert {"alpha": (6, 0), "beta": (6, 0)} == foreseen
+    _, out, _ = renewal("sweep", "plan", NAME, "--forecast", "-o", "csv")
+    assert "platform,jobs,done_at,spill,why" == out.splitlines()[0]
+    renewal("sweep", "run", NAME, "--reason", "a rehearsal")
+    cases = stores.runs.cases(stores.sweeps.nights(NAME)[0].run)
+    record(stores, "alpha", list(cases), state=State.UNBOUND)
+    _, out, _ = renewal("sweep", "report", NAME, "-o", "json")
+    seen = {row["platform"]: (row["jobs"], row["done_at"] is not None) for row in json.loads(out)["forecast"]}
+    assert {"alpha": (6, True), "beta": (6, False)} == seen
+    _, out, _ = renewal("sweep", "report", NAME, "--forecast", "-o", "csv")
+    assert 3 == len(out.splitlines())
+
+
+def test_a_night_without_a_forecast_is_reported_all_the_same(renewal: Command, stores: Backends) -> None:
+    """One from before forecasts were kept, or from long ago."""
+    renewal("sweep", "run", NAME, "--reason", "now")
+    (night,) = stores.sweeps.nights(NAME)
+    stores.redis.delete(stores.keys.sweep_forecast(NAME, night.day))
+    assert json.loads(renewal("sweep", "report", NAME, "-o", "json")[1])["forecast"] is None
+    with pytest.raises(RenewalError, match="no forecast is kept"):
+        renewal("sweep", "report", NAME, "--forecast")
+
+
+def test_the_release_list_of_a_night_is_asked_for_by_its_sweep(renewal: Command) -> None:
+    """Who runs a shop's shelf knows the sweep and its day, not the id of a run."""
+    with pytest.raises(RenewalError, match=f"sweep {NAME}: no night yet"):
+        renewal("release", "list", "--sweep", NAME)
+    renewal("sweep", "run", NAME, "--reason", "now")
+    _, out, _ = renewal("release", "list", "--sweep", NAME, "-o", "jsonl")
+    assert len(NUMBERS) == len(out.splitlines())
+    with pytest.raises(RenewalError, match="no night 2020-01-01"):
+        renewal("release", "list", "--sweep", NAME, "--day", "2020-01-01")
+    with pytest.raises(InputError, match="give --run, or --sweep"):
+        renewal("release", "list", "--sweep", NAME, "--run", "x")
+
+
 def test_the_same_night_is_run_once(renewal: Command) -> None:
     """Typed twice, or typed after the scheduler did it: the second one is refused with its reason."""
     renewal("sweep", "run", NAME, "--reason", "now")
