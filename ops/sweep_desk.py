@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 from backends.actions import Action, What, whoami
 from backends.bootstrap import Backends
 from backends.sweeps import Denied, Night, Standing
-from backends.withdrawals import Stage, Withdrawal
+from backends.withdrawals import BY_HAND, Stage, Withdrawal
 from ops.capacity import look_back_on, standings
 from ops.when import iso
 from platforms.catalogue import Catalogue
@@ -202,6 +203,20 @@ class SweepDesk:
         after = {"cases": count.cases, "cancelled": count.cancelled, "withdrawals": count.withdrawals}
         self._log(What.SWEEP_RECLAIM, f"{len(changes)} numbers", reason=reason, before={}, after=after)
         return count
+
+    def told(self, jobs: list[str], *, reason: str) -> None:
+        """Note that a person has told platforms of these withdrawals. Raises Refused, all or none, for any other."""
+        open_jobs = {each.job: each for each in self._backends.withdrawals.every() if each.stage in BY_HAND}
+        if wrong := [job for job in jobs if job not in open_jobs]:
+            raise Refused(f"{wrong[0]}: no withdrawal that waits for a person")
+        for job in jobs:
+            now_ms = int(self._backends.clock.now().timestamp() * 1000)
+            done = replace(
+                open_jobs[job], stage=Stage.ACKNOWLEDGED, changed_ms=now_ms, detail=mask_text(f"told by hand: {reason}")
+            )
+            self._backends.withdrawals.note(done, again_at=None)
+            before = {"stage": open_jobs[job].stage}
+            self._log(What.SWEEP_TOLD, job, reason=reason, before=before, after={"stage": done.stage})
 
     def _night(self, definition: Definition) -> date:
         standing = self._backends.sweeps.standing(definition.name)

@@ -237,6 +237,19 @@ def withdrawals(
     say(f"{count} withdrawals")
 
 
+@app.command()
+def told(
+    jobs: Annotated[list[str], typer.Argument(help="Jobs whose withdrawal waits for a person.")],
+    *,
+    reason: ReasonOption = "",
+) -> None:
+    """Say that you have told the platform of these withdrawals yourself, and it knows."""
+    needs_reason(reason)
+    with _desk() as (desk, _):
+        desk.told(jobs, reason=reason)
+    say(f"{len(jobs)} withdrawals are acknowledged")
+
+
 def _changes(file: str, backends: "Backends") -> "tuple[list[Change], list[str]]":
     from producers.eligibility import NumberState
     from producers.inventory import Change, read_changes

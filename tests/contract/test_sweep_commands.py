@@ -15,8 +15,10 @@ from backends.bootstrap import Backends, open_backends
 from backends.embedded import EmbeddedValkey
 from backends.settings import Settings
 from backends.sweeps import Ending
+from backends.withdrawals import Stage, Withdrawal
 from ops.cli.main import app
 from schemas.errors import InputError, RenewalError
+from schemas.ids import new_id
 from schemas.state import State
 from tests.command import numbers
 from tests.fixtures_valkey import settings_of
@@ -130,6 +132,33 @@ def test_the_release_list_of_a_night_is_asked_for_by_its_sweep(renewal: Command)
         renewal("release", "list", "--sweep", NAME, "--day", "2020-01-01")
     with pytest.raises(InputError, match="give --run, or --sweep"):
         renewal("release", "list", "--sweep", NAME, "--run", "x")
+
+
+def test_a_person_who_has_told_a_platform_ends_the_alert(renewal: Command, stores: Backends) -> None:
+    """What needs a person is seen until a person did it, and it is on record who."""
+    case = new_id()
+    job = f"{case}.alpha"
+    stores.withdrawals.note(
+        Withdrawal(job=job, stage=Stage.REJECTED, requested_ms=1, changed_ms=1, attempts=3), again_at=None
+    )
+    assert "withdrawals_by_hand" in renewal("alerts", "-o", "jsonl")[1]
+    with pytest.raises(RenewalError, match="no withdrawal that waits"):
+        renewal("sweep", "told", job, f"{case}.beta", "--reason", "by phone")
+    renewal("sweep", "told", job, "--reason", "by phone")
+    assert [Stage.ACKNOWLEDGED] == [each.stage for each in stores.withdrawals.every()]
+    assert "withdrawals_by_hand" not in renewal("alerts", "-o", "jsonl")[1]
+    assert 1 == len(list(stores.actions.list(what=What.SWEEP_TOLD)))
+
+
+def test_a_night_whose_changes_are_missing_raises_its_alert(renewal: Command, stores: Backends, tmp_path: Path) -> None:
+    """Nothing is sent until the file is there: somebody has to know."""
+    SweepFolder(tmp_path).define(
+        at="00:00", zone="UTC", catch_up={"rule": "newest", "until": "00:00"}, changes={"path": "../changes.csv"}
+    )
+    assert 1 == renewal("sweep", "run", NAME, "--reason", "now")[0]
+    found = [json.loads(line) for line in renewal("alerts", "-o", "jsonl")[1].splitlines()]
+    assert [NAME] == [each["subject"] for each in found if each["code"] == "sweep_stuck"]
+    assert stores.sweeps.standing(NAME).problem
 
 
 def test_the_same_night_is_run_once(renewal: Command) -> None:
