@@ -50,6 +50,7 @@ class What(StrEnum):
     SWEEP_PAUSE = "sweep.pause"
     SWEEP_RESUME = "sweep.resume"
     SWEEP_RECLAIM = "sweep.reclaim"
+    SWEEP_TOLD = "sweep.told"
 
 
 def whoami() -> str:

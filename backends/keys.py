@@ -17,6 +17,8 @@ TRAIL_TTL_S: Final = 30 * 86400
 REPLAY_LOCK_TTL_S: Final = 15
 # Longer than any freeze: a number that was taken back must not be asked about in the cycle in which that happened.
 RECLAIMED_TTL_S: Final = 400 * 86400
+# What was foreseen of a night is of use as long as somebody compares nights.
+FORECAST_TTL_S: Final = 90 * 86400
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
@@ -245,6 +247,10 @@ class Keys:
     def sweep_nights(self, name: str) -> str:
         """Hash: day → JSON of what became of that night, see `backends.sweeps`; permanent."""
         return f"{self.namespace}:sweep-nights:{name}"
+
+    def sweep_forecast(self, name: str, day: str) -> str:
+        """String: JSON of what was foreseen when a night began; TTL FORECAST_TTL_S."""
+        return f"{self.namespace}:sweep-forecast:{name}:{day}"
 
     @property
     def sweep_tick(self) -> str:

@@ -14,7 +14,7 @@ import orjson
 from redis import Redis
 
 from backends.connect import patiently, text
-from backends.keys import Keys
+from backends.keys import FORECAST_TTL_S, Keys
 from backends.scripts import script
 
 # Longer than a chunk takes, short enough that a killed stepper is soon replaced.
@@ -131,6 +131,16 @@ class Sweeps:
         """Return one night, None if there is none."""
         found: Any = patiently(lambda: self._client.hget(self._keys.sweep_nights(name), day.isoformat()))
         return Night.unpack(found) if found else None
+
+    def keep_forecast(self, name: str, day: date, body: bytes) -> None:
+        """Keep what is foreseen of a night; the first one stays."""
+        key = self._keys.sweep_forecast(name, day.isoformat())
+        patiently(lambda: self._client.set(key, body, nx=True, ex=FORECAST_TTL_S))
+
+    def forecast(self, name: str, day: date) -> bytes | None:
+        """Return what was foreseen of a night when it began; None where that is not known any more."""
+        found: Any = patiently(lambda: self._client.get(self._keys.sweep_forecast(name, day.isoformat())))
+        return found or None
 
     def pause(self, name: str, *, reason: str, now: datetime) -> None:
         """Let nothing be begun or sent any more. What was sent goes on by itself."""

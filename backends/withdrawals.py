@@ -30,6 +30,9 @@ class Stage(StrEnum):
     REJECTED = "rejected"  # the platform said no, or nothing for as long as its retries last: a person asks
 
 
+BY_HAND: Final = frozenset({Stage.NOT_SUPPORTED, Stage.REJECTED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
     """One job that a platform is to be told about."""

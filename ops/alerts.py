@@ -13,6 +13,7 @@ from schemas.state import State
 TRIPS_MIN: Final = 3
 DUE_LATE_S: Final = 60.0
 RESULTS_BACKLOG: Final = 1000
+SWEEP_LATE_S: Final = 900.0
 
 
 class Severity(StrEnum):
@@ -32,6 +33,7 @@ class AlertCode(StrEnum):
     NO_SCHEDULER = "no_scheduler"
     RESULTS_BACKLOG = "results_backlog"
     OLDEST_DUE_LATE = "oldest_due_late"
+    SWEEP_STUCK = "sweep_stuck"
     POISON_PRESENT = "poison_present"
     PLATFORM_SUSPENDED = "platform_suspended"
     PLATFORM_BROKEN = "platform_broken"
@@ -39,6 +41,7 @@ class AlertCode(StrEnum):
     FOR_REVIEW = "for_review"
     ORPHANS_PRESENT = "orphans_present"
     DISPUTES_PRESENT = "disputes_present"
+    WITHDRAWALS_BY_HAND = "withdrawals_by_hand"
     REDRIVEN = "redriven"
 
     @property
@@ -60,6 +63,7 @@ _CRITICAL: Final = {
     AlertCode.NO_SCHEDULER,
     AlertCode.RESULTS_BACKLOG,
     AlertCode.OLDEST_DUE_LATE,
+    AlertCode.SWEEP_STUCK,
     AlertCode.POISON_PRESENT,
 }
 _ROLES: Final = {
@@ -72,7 +76,7 @@ ALERT_FIELDS: Final = ("severity", "code", "subject", "text", "runbook")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One thing that is wrong. `subject` is a platform, or empty where it concerns the system."""
+    """One thing that is wrong. `subject` is a platform or a sweep, or empty where it concerns the system."""
 
     code: AlertCode
     text: str
@@ -91,7 +95,8 @@ class Alert:
 
 def alerts(now: Snapshot, earlier: Snapshot | None = None) -> list[Alert]:
     """Return what is wrong, the most severe first. `earlier` shows what has grown since."""
-    found = [*_of_processes(now), *_of_queues(now), *_of_store(now), *_of_platforms(now), *_of_jobs(now, earlier)]
+    found = [*_of_processes(now), *_of_queues(now), *_of_store(now), *_of_platforms(now), *_of_jobs(now, earlier),
+             *_of_sweeps(now)]  # fmt: skip
     order = {code: place for place, code in enumerate(AlertCode)}
     return sorted(found, key=lambda alert: (order[alert.code], alert.subject))
 
@@ -122,6 +127,18 @@ def _of_store(now: Snapshot) -> Iterator[Alert]:
         wrong.append("appendonly is off: a restart forgets what happened since the last snapshot")
     if wrong:
         yield Alert(code=AlertCode.STORE_NOT_SAFE, text="; ".join(wrong))
+
+
+def _of_sweeps(now: Snapshot) -> Iterator[Alert]:
+    for name, sweep in now.sweeps.items():
+        if sweep.problem:
+            yield Alert(code=AlertCode.SWEEP_STUCK, subject=name, text=f"the night cannot go on: {sweep.problem}")
+        elif sweep.overdue_s > SWEEP_LATE_S and now.alive("scheduler"):
+            text = f"nobody has stepped the night that is due for {duration_text(sweep.overdue_s)}"
+            yield Alert(code=AlertCode.SWEEP_STUCK, subject=name, text=text)
+    for platform, count in now.by_hand.items():
+        text = f"a person tells the platform of {count:,} numbers that were taken back"
+        yield Alert(code=AlertCode.WITHDRAWALS_BY_HAND, subject=platform, text=text)
 
 
 def _of_platforms(now: Snapshot) -> Iterator[Alert]:

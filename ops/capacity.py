@@ -74,6 +74,15 @@ def look_back_at(backends: Backends, catalogue: Catalogue, run: str, *, length: 
     return look_back(found, actuals.found())
 
 
+def look_back_on(backends: Backends, catalogue: Catalogue, run: str, *, forecast: Forecast) -> Hindsight:
+    """Compare what was foreseen of a run with what has become of it so far."""
+    actuals = Actuals(until=forecast.until)
+    for case in _own_cases(Inspector(backends, catalogue), run):
+        for platform in case.platforms:
+            actuals.add(platform, case.record(platform))
+    return look_back(forecast, actuals.found())
+
+
 def _own_cases(inspector: Inspector, run: str) -> Iterator[CaseView]:
     return (case for case in inspector.run_cases(run) if case.run == run)
 

@@ -59,6 +59,14 @@ class ReleaseList:
             raise NotFound(f"no run was begun on {day} (Asia/Shanghai)")
         return runs
 
+    def run_of_sweep(self, name: str, day: date | None) -> str:
+        """Return the run of a sweep's night, the newest if no day is given. Raises NotFound."""
+        nights = self._backends.sweeps
+        night = nights.night(name, day) if day else next(iter(nights.nights(name)), None)
+        if night is None:
+            raise NotFound(f"sweep {name}: no night {day or 'yet'}")
+        return night.run
+
     # -- all numbers of some runs ----------------------------------------------------------------------------------
 
     def releases(self, runs: Sequence[str]) -> Iterator[Release]:

@@ -13,9 +13,13 @@ from backends.figures import Piles, Server, WaitingFigures
 from backends.gates import GateView
 from backends.heartbeat import Heartbeat
 from backends.runs import Counters
+from backends.withdrawals import BY_HAND
 from ops.health import PlatformHealth, between, health_of
 from platforms.catalogue import Catalogue
-from schemas.errors import BackendUnavailable
+from producers.sweep_definition import Definitions
+from producers.sweep_rule import due_since
+from schemas.errors import BackendUnavailable, ConfigurationError
+from schemas.ids import split_job_id
 from schemas.outcome import Reason
 from schemas.state import DISPATCHER_STATES
 
@@ -30,6 +34,14 @@ class Held:
     by_phase: Mapping[Phase, int]
     oldest_s: Mapping[Phase, float]
     sent_again: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFigures:
+    """One sweep: why its night cannot go on, and for how long nobody has done what is due."""
+
+    problem: str = ""
+    overdue_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,8 @@ class Snapshot:
     server: Server
     broker_problem: str = ""
     jobs_today: Mapping[str, int] = field(default_factory=dict)
+    sweeps: Mapping[str, SweepFigures] = field(default_factory=dict)
+    by_hand: Mapping[str, int] = field(default_factory=dict)  # withdrawals that need a person, by platform
 
     def alive(self, role: str) -> list[Heartbeat]:
         """Return the living processes of a role."""
@@ -110,7 +124,25 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         server=backends.figures.server(),
         broker_problem=broker_problem,
         jobs_today=backends.figures.jobs_today(keys, now=now),
+        sweeps=_sweeps(backends, now=now),
+        by_hand=Counter(split_job_id(each.job)[1] for each in backends.withdrawals.every() if each.stage in BY_HAND),
     )
+
+
+def _sweeps(backends: Backends, *, now: datetime) -> dict[str, SweepFigures]:
+    if backends.settings.sweeps is None:
+        return {}
+    try:
+        definitions = Definitions.load(backends.settings.sweeps)
+    except ConfigurationError as error:
+        return {"": SweepFigures(problem=str(error))}
+    found = {}
+    for definition in definitions:
+        standing = backends.sweeps.standing(definition.name)
+        since = due_since(definition, standing, now=now)
+        overdue_s = (now - since).total_seconds() if since else 0.0
+        found[definition.name] = SweepFigures(problem=standing.problem, overdue_s=overdue_s)
+    return found
 
 
 def _queues(backends: Backends) -> tuple[dict[str, int], str]:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any, Final
 from backends.actions import Action, What, whoami
 from backends.bootstrap import Backends
 from backends.sweeps import Denied, Night, Standing
-from backends.withdrawals import Stage, Withdrawal
+from backends.withdrawals import BY_HAND, Stage, Withdrawal
+from ops.capacity import look_back_on, standings
 from ops.when import iso
 from platforms.catalogue import Catalogue
+from producers.forecast import Forecast
+from producers.hindsight import Hindsight
 from producers.inventory import Change
 from producers.reclaim import Reclaimed, Reclaimer
 from producers.rows import Rejection
 from producers.sweep import SweepStepper
 from producers.sweep_definition import Definition, Definitions
-from producers.sweep_plan import Plan, plan
+from producers.sweep_plan import Plan, foresee_night, plan
 from producers.sweep_rule import Begin, End, Skip, move, next_start, night_by_hand
 from producers.sweep_source import source_of
 from schemas.errors import ConfigurationError, InputError, Refused
@@ -99,10 +103,7 @@ class SweepDesk:
 
     def report(self, name: str, *, day: date | None) -> dict[str, Any]:
         """Return what was planned for a night beside what has become of it. Raises NotFound, Refused."""
-        self.definitions.get(name)
-        night = self._backends.sweeps.night(name, day) if day else next(iter(self._backends.sweeps.nights(name)), None)
-        if night is None:
-            raise Refused(f"sweep {name}: no night {day or 'yet'}")
+        night = self._night_of(name, day)
         counters = self._backends.runs.counters(night.run)
         total = counters.get("jobs")
         return night_row(night) | {
@@ -114,6 +115,31 @@ class SweepDesk:
             "jobs_by_state": {state.value: count for state, count in counters.by_state(total).items()},
             "verdicts": counters.family("verdict"),
         }
+
+    def foresee(self, name: str, found: Plan) -> Forecast:
+        """Return when each platform would be done with a planned night, and what would be left. Raises NotFound."""
+        return foresee_night(
+            self.definitions.get(name), self._catalogue, found.new_jobs, day=found.day, now=self._backends.clock.now(),
+            standings=standings(self._backends, self._catalogue),
+        )  # fmt: skip
+
+    def look_back(self, name: str, *, day: date | None) -> Hindsight | None:
+        """Return what was foreseen when a night began beside what happened; None where nothing is kept of it.
+
+        Reads every case of the night. Raises NotFound, Refused.
+        """
+        night = self._night_of(name, day)
+        body = self._backends.sweeps.forecast(name, date.fromisoformat(night.day))
+        if body is None:
+            return None
+        return look_back_on(self._backends, self._catalogue, night.run, forecast=Forecast.from_json(body))
+
+    def _night_of(self, name: str, day: date | None) -> Night:
+        self.definitions.get(name)
+        night = self._backends.sweeps.night(name, day) if day else next(iter(self._backends.sweeps.nights(name)), None)
+        if night is None:
+            raise Refused(f"sweep {name}: no night {day or 'yet'}")
+        return night
 
     def withdrawals(self, *, stage: Stage | None) -> list[dict[str, Any]]:
         """Return what is to be withdrawn or was, the oldest first."""
@@ -144,7 +170,10 @@ class SweepDesk:
         Raises NotFound, and Refused where the day is settled, another process steps it, or the sweep is paused.
         """
         definition, now = self.definitions.get(name), self._backends.clock.now()
-        stepper = SweepStepper(self._backends, self._catalogue, self.definitions, who=whoami(), stop=stop)
+        stepper = SweepStepper(
+            self._backends, self._catalogue, self.definitions, who=whoami(), stop=stop,
+            standings=lambda: standings(self._backends, self._catalogue),
+        )  # fmt: skip
         while isinstance(move(definition, self._backends.sweeps.standing(name), now=now), Skip | End):
             stepper.step_one(definition)
         chosen = day or self._night(definition)
@@ -174,6 +203,20 @@ class SweepDesk:
         after = {"cases": count.cases, "cancelled": count.cancelled, "withdrawals": count.withdrawals}
         self._log(What.SWEEP_RECLAIM, f"{len(changes)} numbers", reason=reason, before={}, after=after)
         return count
+
+    def told(self, jobs: list[str], *, reason: str) -> None:
+        """Note that a person has told platforms of these withdrawals. Raises Refused, all or none, for any other."""
+        open_jobs = {each.job: each for each in self._backends.withdrawals.every() if each.stage in BY_HAND}
+        if wrong := [job for job in jobs if job not in open_jobs]:
+            raise Refused(f"{wrong[0]}: no withdrawal that waits for a person")
+        for job in jobs:
+            now_ms = int(self._backends.clock.now().timestamp() * 1000)
+            done = replace(
+                open_jobs[job], stage=Stage.ACKNOWLEDGED, changed_ms=now_ms, detail=mask_text(f"told by hand: {reason}")
+            )
+            self._backends.withdrawals.note(done, again_at=None)
+            before = {"stage": open_jobs[job].stage}
+            self._log(What.SWEEP_TOLD, job, reason=reason, before=before, after={"stage": done.stage})
 
     def _night(self, definition: Definition) -> date:
         standing = self._backends.sweeps.standing(definition.name)

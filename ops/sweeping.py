@@ -2,12 +2,14 @@
 
 import threading
 import time
+from functools import partial
 from typing import Final
 
 import structlog
 from redis.exceptions import RedisError
 
 from backends.bootstrap import Backends
+from ops.capacity import standings
 from platforms.catalogue import Catalogue
 from producers.reclaim import Reclaimer
 from producers.sweep import SweepStepper
@@ -29,7 +31,10 @@ def sweeping(backends: Backends, catalogue: Catalogue, stop: threading.Event) ->
         definitions = Definitions.load(backends.settings.sweeps)
         # A thread for each: one that waits for room on the queue must not hold up another.
         for definition in definitions:
-            stepper = SweepStepper(backends, catalogue, definitions.only(definition.name), stop=stop)
+            stepper = SweepStepper(
+                backends, catalogue, definitions.only(definition.name), stop=stop,
+                standings=partial(standings, backends, catalogue),
+            )  # fmt: skip
             threads.append(threading.Thread(target=_sweep, args=(backends, stepper, stop)))
     return threads
 

@@ -9,7 +9,18 @@ from backends.heartbeat import Heartbeat
 from ops.snapshot import RESULTS, Snapshot
 
 QUEUE_FIELDS: Final = ("what", "name", "count", "oldest_s", "meaning")
-WORKER_FIELDS: Final = ("role", "name", "state", "since", "last_sign_s", "running", "platforms", "done", "unit")
+WORKER_FIELDS: Final = (
+    "role",
+    "name",
+    "state",
+    "since",
+    "last_sign_s",
+    "running",
+    "platforms",
+    "done",
+    "unit",
+    "client",
+)
 _PHASES: Final = {
     Phase.QUEUED: "sent, and begun by no worker",
     Phase.BEGUN: "with a worker",
@@ -60,6 +71,7 @@ def worker_rows(processes: Sequence[Heartbeat]) -> Iterator[dict[str, Any]]:
             "platforms": ", ".join(beat.facts.get("platforms", ())) or None,
             "done": beat.facts.get(unit) if unit else None,
             "unit": unit,
+            "client": beat.facts.get("transport"),
         }
 
 

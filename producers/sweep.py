@@ -5,7 +5,7 @@ the number of that lease. After a crash the next one reads the inventory again a
 that was sent without being written down is sent again, which changes nothing, since cases have derived ids.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
@@ -20,13 +20,14 @@ from backends.heartbeat import process_name
 from backends.sweeps import Denied, Ending, Lease, Night
 from platforms.catalogue import Catalogue
 from producers.eligibility import Ineligible, InventoryRow, NumberState, is_of_this_cycle
+from producers.forecast import Standing
 from producers.inventory import Change
 from producers.reclaim import Reclaimed, Reclaimer
 from producers.rows import Rejection
 from producers.sorter import Contents, Sorter
 from producers.submit import Intake, Submitter
 from producers.sweep_definition import Definition, Definitions
-from producers.sweep_plan import asked, case_of, row_of
+from producers.sweep_plan import asked, case_of, foresee_night, jobs_of, new_by_release, row_of
 from producers.sweep_rule import Begin, End, GoOn, Rest, Skip, move
 from producers.sweep_source import InventorySource, source_of
 from schemas.batch import Lane
@@ -74,9 +75,10 @@ class SweepStepper:
     def __init__(
         self, backends: Backends, catalogue: Catalogue, definitions: Definitions, *, who: str = "scheduler",
         stop: Event | None = None,
+        standings: Callable[[], Mapping[str, Standing]] = dict,
     ) -> None:  # fmt: skip
         self._backends, self._catalogue, self._definitions = backends, catalogue, definitions
-        self._who, self._stop = who, stop or Event()
+        self._who, self._stop, self._standings = who, stop or Event(), standings
         self._submitter = Submitter(backends, catalogue, operator=backends.settings.operator)
         self._reclaimer = Reclaimer(backends, who=who, reason="the inventory says that it is taken back")
         self._held: dict[str, _Held] = {}
@@ -170,6 +172,7 @@ class SweepStepper:
             self._take_back(held)
         held.rows = sorter.planned(start=night.cursor)
         self._backends.runs.begin(night.run, file=f"sweep {name} {night.day}", now=now)
+        self._foresee(definition, held)
         self._write(held)
         reach("sweep.planned")
         return True
@@ -210,6 +213,17 @@ class SweepStepper:
         night.rows, night.rejected, night.refused = contents.rows, contents.rejected, contents.refused
         night.planned, night.planned_by_release = contents.planned, contents.planned_by_release
         night.jobs_by_platform = dict.fromkeys(asked(definition, self._catalogue), contents.planned)
+
+    def _foresee(self, definition: Definition, held: _Held) -> None:
+        """Keep what is to be expected of a night before anything of it is sent; `renewal sweep report` compares."""
+        name, day = definition.name, held.lease.day
+        if held.night.cursor or self._backends.sweeps.forecast(name, day):
+            return
+        new = new_by_release(self._backends, held.sorter, on_page=lambda: self._keep_now_and_then(held))
+        jobs = jobs_of(definition, self._catalogue, new)
+        now = self._backends.clock.now()
+        found = foresee_night(definition, self._catalogue, jobs, day=day, now=now, standings=self._standings())
+        self._backends.sweeps.keep_forecast(name, day, found.to_json())
 
     def _cannot(self, lease: Lease, night: Night, error: Exception) -> None:
         """Write down why a night cannot go on; it is tried again until the next one begins."""

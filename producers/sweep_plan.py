@@ -1,15 +1,17 @@
 """What a sweep would do: reads the inventory and counts, and changes nothing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import Final
 
 from backends.bootstrap import Backends
 from platforms.catalogue import Catalogue
 from producers.eligibility import InventoryRow
+from producers.forecast import Forecast, Standing
+from producers.foresight import foresee
 from producers.rows import Rejection, Row
 from producers.sorter import Contents, Sorter
 from producers.sweep_definition import Definition
@@ -30,6 +32,7 @@ class Plan:
     known: int = 0
     new_by_release: dict[str, int] = field(default_factory=dict)
     jobs_by_platform: dict[str, int] = field(default_factory=dict)
+    new_jobs: dict[str, dict[date, int]] = field(default_factory=dict)  # by platform and release, also those settled_by
 
 
 def plan(
@@ -53,18 +56,40 @@ def plan(
         contents.rejected = rejected
         for line, code in sorter.refused():
             on_refused(line, code, None)
-        new = Counter[str]()
-        for page in _pages(sorter.planned()):
-            for row in _unknown(backends, page):
-                new[str(row.release_planned_on)] += 1
+        new = new_by_release(backends, sorter)
     return Plan(
         day=day,
         source=source.name,
         contents=contents,
         known=contents.planned - new.total(),
-        new_by_release=dict(new),
+        new_by_release={str(release): count for release, count in new.items()},
         jobs_by_platform=dict.fromkeys(platforms, new.total()) if new else {},
+        new_jobs=jobs_of(definition, catalogue, new),
     )
+
+
+def new_by_release(backends: Backends, sorter: Sorter, *, on_page: Callable[[], None] = lambda: None) -> Counter[date]:
+    """Count the planned numbers that no earlier run has as a case, by their release. `on_page` hears of each page."""
+    new = Counter[date]()
+    for page in _pages(sorter.planned()):
+        new.update(row.release_planned_on for row in _unknown(backends, page) if row.release_planned_on)
+        on_page()
+    return new
+
+
+def jobs_of(definition: Definition, catalogue: Catalogue, new: Mapping[date, int]) -> dict[str, dict[date, int]]:
+    """Return the jobs of a night by platform and release, also at those that another one's answer settles."""
+    return {key: dict(new) for key in _wanted(definition, catalogue)} if new else {}
+
+
+def foresee_night(
+    definition: Definition, catalogue: Catalogue, jobs: Mapping[str, Mapping[date, int]], *, day: date, now: datetime,
+    standings: Mapping[str, Standing],
+) -> Forecast:  # fmt: skip
+    """Foresee the night of a day, from now if it has begun. It lasts until the next one begins and overtakes it."""
+    start, until = definition.start(day), definition.start(day + timedelta(days=1))
+    begins = max(start, now) if now < until else start
+    return foresee(catalogue, jobs, start=begins, until=until, standings=standings)
 
 
 def asked(definition: Definition, catalogue: Catalogue) -> tuple[str, ...]:
@@ -72,11 +97,16 @@ def asked(definition: Definition, catalogue: Catalogue) -> tuple[str, ...]:
 
     A platform that another one's answer settles is not asked itself.
     """
+    wanted = _wanted(definition, catalogue)
+    return tuple(key for key in wanted if catalogue.get(key).settled_by not in wanted)
+
+
+def _wanted(definition: Definition, catalogue: Catalogue) -> tuple[str, ...]:
     wanted = definition.platforms or tuple(platform.key for platform in catalogue)
     for key in wanted:
         if key not in catalogue:
             raise ConfigurationError(f"sweep {definition.name}: platforms: no platform {key!r} in the catalogue")
-    return tuple(key for key in wanted if catalogue.get(key).settled_by not in wanted)
+    return wanted
 
 
 def row_of(row: InventoryRow, definition: Definition) -> Row:

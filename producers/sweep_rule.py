@@ -6,7 +6,7 @@ night's inventory holds whatever is left.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from backends.sweeps import Ending, Standing
 from producers.sweep_definition import PUNCTUAL, Definition
@@ -74,6 +74,21 @@ def _move_to(definition: Definition, done: date | None, *, now: datetime) -> Mov
     if oldest < newest or not in_time:
         return Skip(oldest)
     return Begin(newest, late=now >= definition.start(newest) + PUNCTUAL)
+
+
+def due_since(definition: Definition, standing: Standing, *, now: datetime) -> datetime | None:
+    """Return since when something is to be done that nobody does; None where all is well, or a person has paused it."""
+    match move(definition, standing, now=now):
+        case Begin(day):
+            return definition.start(day)
+        case Skip(day):
+            return definition.begins_until(day)
+        case End(day):
+            return definition.start(day + _DAY)
+        case GoOn() if standing.held_until_ms:
+            held_until = datetime.fromtimestamp(standing.held_until_ms / 1000, UTC)
+            return held_until if held_until < now else None
+    return None
 
 
 def night_by_hand(definition: Definition, standing: Standing, *, now: datetime) -> date:

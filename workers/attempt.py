@@ -85,7 +85,8 @@ class Attempt:
         """Return what this process does now, for its sign of life."""
         with self._lock:
             platforms = [platform for platform, _ in self._running.most_common(5)]
-            return {"running": self._running.total(), "platforms": platforms, "batches": self._batches}
+            return {"running": self._running.total(), "platforms": platforms, "batches": self._batches,
+                    "transport": self._transport.name}  # fmt: skip
 
     def run(self, body: dict[str, object]) -> ResultEvent | None:
         """Deliver one message of the jobs queue. Returns the first published event, or None if nothing was called.

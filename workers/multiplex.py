@@ -38,6 +38,8 @@ class MultiplexTransport(Transport):
     files of `tls` that cannot be used.
     """
 
+    name = "curl"
+
     def __init__(
         self,
         *,

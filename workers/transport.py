@@ -58,7 +58,9 @@ class Answer:
 
 
 class Transport(Protocol):
-    """Sends calls beside each other. Safe to use from many threads at the same time."""
+    """Sends calls beside each other. Safe to use from many threads at the same time. `name` is of its HTTP client."""
+
+    name: str
 
     def send(
         self, calls: Sequence[Call], *, in_flight: int, deadline_s: float, interval_s: float = 0.0
@@ -82,6 +84,8 @@ class RequestsTransport(Transport):
     No redirect is followed, no cookie kept, no proxy or other environment variable looked at. Make it in the process
     that uses it: threads and connections do not survive a fork.
     """
+
+    name = "requests"
 
     def __init__(
         self,

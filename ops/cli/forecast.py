@@ -52,7 +52,7 @@ def forecast(
         from ops.when import parse_ahead, parse_date
 
         if run is not None:
-            _say_hindsight(
+            say_hindsight(
                 look_back_at(backends, loaded, run, length=timedelta(hours=hours), house=house), output=output
             )
             return
@@ -68,10 +68,11 @@ def forecast(
             house=house,
             now=standings(backends, loaded),
         )
-        _say_forecast(found, output=output)
+        say_forecast(found, output=output)
 
 
-def _say_forecast(found: "Forecast", *, output: Format) -> None:
+def say_forecast(found: "Forecast", *, output: Format) -> None:
+    """Print when each platform will be done, and what is at risk."""
     from producers.forecast import HORIZON_DAYS, RISK_FIELDS, ROW_FIELDS, instant
 
     emit(found.rows(), fields=ROW_FIELDS, output=output)
@@ -82,7 +83,8 @@ def _say_forecast(found: "Forecast", *, output: Format) -> None:
         emit(found.risk_rows(), fields=RISK_FIELDS, output=output)
 
 
-def _say_hindsight(seen: "Hindsight", *, output: Format) -> None:
+def say_hindsight(seen: "Hindsight", *, output: Format) -> None:
+    """Print what was foreseen of each platform beside what happened, the worst first."""
     from producers.hindsight import ROW_FIELDS
 
     emit(seen.rows(), fields=ROW_FIELDS, output=output)

@@ -33,6 +33,7 @@ def list_releases(
     run: Annotated[
         list[str] | None, typer.Option(help="Run id; may be given again. The newest when not given.")
     ] = None,
+    sweep: Annotated[str | None, typer.Option(help="The newest night of this sweep, or that of --day.")] = None,
     day: Annotated[str | None, typer.Option(help="Every run begun on this day, Shanghai time.")] = None,
     level: LevelOption = Level.CLEAN,
     file: Annotated[Path | None, typer.Option(help="Write to this file, whole or not at all; csv if no -o.")] = None,
@@ -49,8 +50,8 @@ def list_releases(
     """
     from schemas.errors import InputError
 
-    if run and day:
-        raise InputError("give --run or --day")
+    if run and (day or sweep):
+        raise InputError("give --run, or --sweep, or --day")
     if with_numbers:
         needs_reason(reason)
         if file is None:
@@ -58,7 +59,7 @@ def list_releases(
     if file is not None and output is Format.TABLE:
         raise InputError("--file: -o csv, jsonl or json")
     with _opened(level, sandbox=sandbox) as releases:
-        runs = _runs(releases, run=run or [], day=day)
+        runs = _runs(releases, run=run or [], sweep=sweep, day=day)
         if file is not None:
             lines = (output or Format.CSV).value
             count = releases.write(file, runs, lines=lines, with_numbers=with_numbers, reason=reason)
@@ -67,11 +68,14 @@ def list_releases(
         _print(releases, runs, output=output or Format.TABLE)
 
 
-def _runs(releases: "ReleaseList", *, run: list[str], day: str | None) -> list[str]:
+def _runs(releases: "ReleaseList", *, run: list[str], sweep: str | None, day: str | None) -> list[str]:
     from ops.when import parse_date
 
-    if day is not None:
-        return releases.runs_of_day(parse_date(day, option="--day"))
+    chosen = parse_date(day, option="--day") if day is not None else None
+    if sweep is not None:
+        return [releases.run_of_sweep(sweep, chosen)]
+    if chosen is not None:
+        return releases.runs_of_day(chosen)
     return run or [releases.newest_run()]
 
 

@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.cli.consent import DryRunOption, ReasonOption, needs_reason
+from ops.cli.forecast import say_forecast, say_hindsight
 from ops.cli.output import Format, OutputOption, emit, say
 
 if TYPE_CHECKING:
     from backends.bootstrap import Backends
     from backends.sweeps import Night
     from ops.sweep_desk import SweepDesk
+    from producers.forecast import Forecast
     from producers.inventory import Change
+    from producers.sweep_plan import Plan
 
 app = typer.Typer(help="Sweeps: the nightly run over the numbers that are about to be released.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Name of the sweep.")]
 DayOption = Annotated[str | None, typer.Option("--day", help="The night of this day, as 2026-11-30.")]
+ForecastOption = Annotated[
+    bool, typer.Option("--forecast", help="Only the forecast, platform by platform, in the format of -o.")
+]
 _PLAN_FIELDS = ("release", "planned", "new")
 _CODE_FIELDS = ("refused", "numbers")
 _SHOWN_NIGHTS = 30
@@ -34,13 +40,22 @@ def plan(
     refused: Annotated[
         Path | None, typer.Option(help="Write every row that would not be sent into this CSV file, with its reason.")
     ] = None,
+    forecast: ForecastOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Read the inventory and show what a night would bring; nothing is changed."""
-    import json
-
+    """Read the inventory and show what a night would bring, and when it would be done; nothing is changed."""
     with _desk() as (desk, _):
         found = desk.plan(name, day=_day(day), refused=refused)
+        foreseen = desk.foresee(name, found)
+    if forecast:
+        say_forecast(foreseen, output=output)
+        return
+    _say_plan(found, foreseen, output=output)
+
+
+def _say_plan(found: "Plan", foreseen: "Forecast", *, output: Format) -> None:
+    import json
+
     contents = found.contents
     by_release = [
         {"release": release, "planned": count, "new": found.new_by_release.get(release, 0)}
@@ -52,6 +67,7 @@ def plan(
             "day": found.day.isoformat(), "source": found.source, "rows": contents.rows, "rejected": contents.rejected,
             "planned": contents.planned, "known": found.known, "by_release": by_release, "refused": contents.refused,
             "jobs": sum(found.jobs_by_platform.values()), "jobs_by_platform": found.jobs_by_platform,
+            "forecast": list(foreseen.rows()), "at_risk": list(foreseen.risk_rows()),
         }  # fmt: skip
         print(json.dumps(facts, ensure_ascii=False, indent=2))
         return
@@ -63,6 +79,8 @@ def plan(
         f" {contents.planned} planned, {found.known} of them known already;"
         f" {sum(found.jobs_by_platform.values())} new jobs at {len(found.jobs_by_platform)} platforms"
     )
+    if output is Format.TABLE:
+        say_forecast(foreseen, output=output)
 
 
 @app.command()
@@ -127,17 +145,30 @@ def show(
 
 
 @app.command()
-def report(name: NameArgument, *, day: DayOption = None, output: OutputOption = Format.TABLE) -> None:
-    """Show what was planned for a night beside what has become of it; the newest night when no day is given."""
+def report(
+    name: NameArgument, *, day: DayOption = None, forecast: ForecastOption = False, output: OutputOption = Format.TABLE
+) -> None:
+    """Show what was planned and foreseen of a night beside what became of it; the newest night if no day is given."""
     import json
+
+    from schemas.errors import Refused
 
     with _desk() as (desk, _):
         found = desk.report(name, day=_day(day))
+        seen = desk.look_back(name, day=_day(day)) if forecast or output in {Format.TABLE, Format.JSON} else None
+    if forecast:
+        if seen is None:
+            raise Refused(f"sweep {name}: no forecast is kept of the night of {found['day']}")
+        say_hindsight(seen, output=output)
+        return
     if output is Format.JSON:
+        found["forecast"] = list(seen.rows()) if seen else None
         print(json.dumps(found, ensure_ascii=False, indent=2))
         return
     rows = [{"what": key, "value": _flat(value)} for key, value in found.items() if value not in (None, "", {})]
     emit(rows, fields=("what", "value"), output=output)
+    if seen is not None:
+        say_hindsight(seen, output=output)
 
 
 @app.command()
@@ -204,6 +235,19 @@ def withdrawals(
     with _desk() as (desk, _):
         count = emit(desk.withdrawals(stage=Stage(stage) if stage else None), fields=WITHDRAWAL_FIELDS, output=output)
     say(f"{count} withdrawals")
+
+
+@app.command()
+def told(
+    jobs: Annotated[list[str], typer.Argument(help="Jobs whose withdrawal waits for a person.")],
+    *,
+    reason: ReasonOption = "",
+) -> None:
+    """Say that you have told the platform of these withdrawals yourself, and it knows."""
+    needs_reason(reason)
+    with _desk() as (desk, _):
+        desk.told(jobs, reason=reason)
+    say(f"{len(jobs)} withdrawals are acknowledged")
 
 
 def _changes(file: str, backends: "Backends") -> "tuple[list[Change], list[str]]":

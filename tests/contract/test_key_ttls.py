@@ -14,6 +14,7 @@ from backends.bootstrap import Backends
 from backends.connect import text
 from backends.keys import (
     ADMISSION_TTL_S,
+    FORECAST_TTL_S,
     PERMANENT,
     QUOTA_TTL_S,
     RECLAIMED_TTL_S,
@@ -110,6 +111,7 @@ def sweep(backends: Backends, case: str) -> None:
     """Begin a night, and let a number of it be taken back."""
     begun = Night(day="2026-11-01", run=new_id(), begun_ms=1)
     assert not isinstance(backends.sweeps.begin("nightly", begun, holder="w", now=NOON), Denied)
+    backends.sweeps.keep_forecast("nightly", NOON.date(), b"{}")
     backends.sweeps.tick(NOON)
     backends.withdrawals.note_reclaimed(backends.vault.token(NUMBER), at=NOON)
     backends.withdrawals.watch(case, now=NOON)
@@ -153,7 +155,7 @@ def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
 
 def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
     """What is not made here would not be looked at above."""
-    assert PERMANENT | {"seen", "rate", "slots", "quota", "trail", "replay-lock", "reclaimed"} == {
+    assert PERMANENT | {"seen", "rate", "slots", "quota", "trail", "replay-lock", "reclaimed", "sweep-forecast"} == {
         family(key) for key in names(busy)
     }
 
@@ -170,7 +172,8 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     redis: Any = busy.redis
     ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "quota": QUOTA_TTL_S,
             "trail": TRAIL_TTL_S,
-            "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S}  # fmt: skip
+            "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S,
+            "sweep-forecast": FORECAST_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)

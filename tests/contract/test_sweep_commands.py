@@ -15,8 +15,10 @@ from backends.bootstrap import Backends, open_backends
 from backends.embedded import EmbeddedValkey
 from backends.settings import Settings
 from backends.sweeps import Ending
+from backends.withdrawals import Stage, Withdrawal
 from ops.cli.main import app
 from schemas.errors import InputError, RenewalError
+from schemas.ids import new_id
 from schemas.state import State
 from tests.command import numbers
 from tests.fixtures_valkey import settings_of
@@ -90,6 +92,73 @@ def test_a_night_is_planned_run_and_read(renewal: Command, stores: Backends, tmp
     assert "completed" in out
     (action,) = stores.actions.list(what=What.SWEEP_RUN)
     assert "a rehearsal" == action.action.reason
+
+
+def test_what_was_foreseen_is_kept_and_compared(renewal: Command, stores: Backends) -> None:
+    """A forecast that nobody compares is a guess; before the night it is shown, after it it is held against it."""
+    _, out, _ = renewal("sweep", "plan", NAME, "-o", "json")
+    foreseen = {row["platform"]: (row["jobs"], row["spill"]) for row in json.loads(out)["forecast"]}
+    assert {"alpha": (6, 0), "beta": (6, 0)} == foreseen
+    _, out, _ = renewal("sweep", "plan", NAME, "--forecast", "-o", "csv")
+    assert "platform,jobs,done_at,spill,why" == out.splitlines()[0]
+    renewal("sweep", "run", NAME, "--reason", "a rehearsal")
+    cases = stores.runs.cases(stores.sweeps.nights(NAME)[0].run)
+    record(stores, "alpha", list(cases), state=State.UNBOUND)
+    _, out, _ = renewal("sweep", "report", NAME, "-o", "json")
+    seen = {row["platform"]: (row["jobs"], row["done_at"] is not None) for row in json.loads(out)["forecast"]}
+    assert {"alpha": (6, True), "beta": (6, False)} == seen
+    _, out, _ = renewal("sweep", "report", NAME, "--forecast", "-o", "csv")
+    assert 3 == len(out.splitlines())
+
+
+def test_a_night_without_a_forecast_is_reported_all_the_same(renewal: Command, stores: Backends) -> None:
+    """One from before forecasts were kept, or from long ago."""
+    renewal("sweep", "run", NAME, "--reason", "now")
+    (night,) = stores.sweeps.nights(NAME)
+    stores.redis.delete(stores.keys.sweep_forecast(NAME, night.day))
+    assert json.loads(renewal("sweep", "report", NAME, "-o", "json")[1])["forecast"] is None
+    with pytest.raises(RenewalError, match="no forecast is kept"):
+        renewal("sweep", "report", NAME, "--forecast")
+
+
+def test_the_release_list_of_a_night_is_asked_for_by_its_sweep(renewal: Command) -> None:
+    """Who runs a shop's shelf knows the sweep and its day, not the id of a run."""
+    with pytest.raises(RenewalError, match=f"sweep {NAME}: no night yet"):
+        renewal("release", "list", "--sweep", NAME)
+    renewal("sweep", "run", NAME, "--reason", "now")
+    _, out, _ = renewal("release", "list", "--sweep", NAME, "-o", "jsonl")
+    assert len(NUMBERS) == len(out.splitlines())
+    with pytest.raises(RenewalError, match="no night 2020-01-01"):
+        renewal("release", "list", "--sweep", NAME, "--day", "2020-01-01")
+    with pytest.raises(InputError, match="give --run, or --sweep"):
+        renewal("release", "list", "--sweep", NAME, "--run", "x")
+
+
+def test_a_person_who_has_told_a_platform_ends_the_alert(renewal: Command, stores: Backends) -> None:
+    """What needs a person is seen until a person did it, and it is on record who."""
+    case = new_id()
+    job = f"{case}.alpha"
+    stores.withdrawals.note(
+        Withdrawal(job=job, stage=Stage.REJECTED, requested_ms=1, changed_ms=1, attempts=3), again_at=None
+    )
+    assert "withdrawals_by_hand" in renewal("alerts", "-o", "jsonl")[1]
+    with pytest.raises(RenewalError, match="no withdrawal that waits"):
+        renewal("sweep", "told", job, f"{case}.beta", "--reason", "by phone")
+    renewal("sweep", "told", job, "--reason", "by phone")
+    assert [Stage.ACKNOWLEDGED] == [each.stage for each in stores.withdrawals.every()]
+    assert "withdrawals_by_hand" not in renewal("alerts", "-o", "jsonl")[1]
+    assert 1 == len(list(stores.actions.list(what=What.SWEEP_TOLD)))
+
+
+def test_a_night_whose_changes_are_missing_raises_its_alert(renewal: Command, stores: Backends, tmp_path: Path) -> None:
+    """Nothing is sent until the file is there: somebody has to know."""
+    SweepFolder(tmp_path).define(
+        at="00:00", zone="UTC", catch_up={"rule": "newest", "until": "00:00"}, changes={"path": "../changes.csv"}
+    )
+    assert 1 == renewal("sweep", "run", NAME, "--reason", "now")[0]
+    found = [json.loads(line) for line in renewal("alerts", "-o", "jsonl")[1].splitlines()]
+    assert [NAME] == [each["subject"] for each in found if each["code"] == "sweep_stuck"]
+    assert stores.sweeps.standing(NAME).problem
 
 
 def test_the_same_night_is_run_once(renewal: Command) -> None:

@@ -33,6 +33,8 @@ CALL = Call(url=WITHDRAW, headers={}, body=b"{}", timeout_s=1, keys=(JOB,))
 class Scripted(Transport):
     """Answers with what it is told, and keeps what it was asked."""
 
+    name = "test"
+
     def __init__(self, *statuses: int | Fault) -> None:
         self.statuses, self.calls = list(statuses), list[Call]()
 

@@ -43,6 +43,8 @@ LIMITS = {"calls_per_s": 10, "in_flight": 4, "items_per_call": 2, "timeout_s": 2
 class Weather:
     """The platform, seen from the transport: away between two instants, or refusing our credentials."""
 
+    name = "test"
+
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         self.status_at: list[tuple[datetime, int]] = [(NOON, 200)]

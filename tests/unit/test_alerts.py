@@ -10,8 +10,8 @@ from backends.admission import GateState
 from backends.custody import Phase
 from backends.figures import Piles, Server
 from backends.runs import Counters
-from ops.alerts import DUE_LATE_S, RESULTS_BACKLOG, TRIPS_MIN, AlertCode, Severity, alerts
-from ops.snapshot import Held, Snapshot
+from ops.alerts import DUE_LATE_S, RESULTS_BACKLOG, SWEEP_LATE_S, TRIPS_MIN, AlertCode, Severity, alerts
+from ops.snapshot import Held, Snapshot, SweepFigures
 from schemas.outcome import Fault
 from schemas.state import STATES, State
 from tests.snapshots import gate, living, quiet, waiting
@@ -52,6 +52,9 @@ WRONG: list[tuple[AlertCode, dict[str, Any]]] = [
     (AlertCode.FOR_REVIEW, {"counters": {"alpha": REVIEWED}}),
     (AlertCode.ORPHANS_PRESENT, {"piles": Piles(orphans=1)}),
     (AlertCode.DISPUTES_PRESENT, {"piles": Piles(disputes=1)}),
+    (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(problem="changes.csv: not there")}}),
+    (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(overdue_s=SWEEP_LATE_S + 1)}}),
+    (AlertCode.WITHDRAWALS_BY_HAND, {"by_hand": {"alpha": 2}}),
     (AlertCode.REDRIVEN, {"held": Held(**HELD, sent_again=1)}),
 ]
 
@@ -83,6 +86,7 @@ def test_every_alert_is_tried_above() -> None:
         {"queues": {"bulk": 10**6, "results": RESULTS_BACKLOG - 1}},
         {"waiting": waiting(due=10**6, oldest_due_s=DUE_LATE_S)},
         with_gate(state=GateState.BROKEN, trips=TRIPS_MIN - 1),
+        {"sweeps": {"nightly": SweepFigures(overdue_s=SWEEP_LATE_S)}},
         with_gate(state=GateState.PAUSED, trips=TRIPS_MIN, reason="their wish"),
     ],
 )

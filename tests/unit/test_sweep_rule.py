@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backends.sweeps import Ending, Standing
 from producers.sweep_definition import Definition
-from producers.sweep_rule import Begin, End, GoOn, Move, Rest, Skip, move, next_start, night_by_hand
+from producers.sweep_rule import Begin, End, GoOn, Move, Rest, Skip, due_since, move, next_start, night_by_hand
 
 FACTS = {"name": "nightly", "inventory": {"path": "pool.csv"}, "at": "22:30", "days_before_release": 7}
 NEWEST = Definition.model_validate(FACTS | {"catch_up": {"rule": "newest", "until": "06:00"}})
@@ -96,3 +96,23 @@ def test_the_next_night_is_the_first_that_is_not_settled() -> None:
     """A night that was run by hand in the afternoon is not announced again for the evening."""
     assert START == next_start(NEWEST, BEFORE, now=at(-3))
     assert START + ONE == next_start(NEWEST, Standing(done=DAY), now=at(-3))
+
+
+@pytest.mark.parametrize(
+    ("standing", "now", "since"),
+    [
+        (BEFORE, at(-0.01), None),
+        (BEFORE, at(1), START),
+        (BEFORE, at(8), at(7.5)),
+        (Standing(done=DAY), at(1), None),
+        (replace(BEFORE, paused="a wrong inventory"), at(1), None),
+        (replace(BEFORE, open=DAY, held_until_ms=int(at(2).timestamp() * 1000)), at(1), None),
+        (replace(BEFORE, open=DAY, held_until_ms=int(at(1).timestamp() * 1000)), at(2), at(1)),
+        (replace(BEFORE, open=DAY), at(25), at(24)),
+    ],
+)
+def test_what_nobody_does_is_overdue_since_it_was_due(
+    standing: Standing, now: datetime, since: datetime | None
+) -> None:
+    """A lease that somebody holds, a pause and a night that is over wake nobody."""
+    assert since == due_since(NEWEST, standing, now=now)
