@@ -73,6 +73,8 @@ class Rules:
     # When to look again for a free slot: half as long as none has become free, within these.
     slot_look_us: int = 100_000
     slot_look_max_us: int = 5_000_000
+    # How long at most somebody in a long line for slots waits until they look again.
+    slot_line_max_us: int = 30_000_000
     # The interactive lane goes first. It is granted calls further ahead than the bulk lane, which so can never take the
     # next token from it; and of so many slots one is kept for it. Where neither helps, the bulk lane leaves it the next
     # one until it should have come back, and a while longer.

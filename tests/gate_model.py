@@ -58,7 +58,7 @@ class Terms:
     hours: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Line:
     """Those who wait for the platform, as one that asks sees them."""
 
@@ -95,9 +95,9 @@ class Line:
                 free = middle
         return free
 
-    def not_now(self, why: Stop, soonest_us: float, *, early_us: float) -> NotNow:
+    def not_now(self, why: Stop, soonest_us: float, *, early_us: float, last_us: float = math.inf) -> NotNow:
         """Say when to come back."""
-        turn_us = soonest_us + self.place(soonest_us) * self.each_us
+        turn_us = min(soonest_us + self.place(soonest_us) * self.each_us, last_us)
         return NotNow(retry_in_s=math.ceil(max(turn_us - early_us, 50_000) / 1000) / 1000, why=why)
 
 
@@ -165,7 +165,7 @@ class GateModel:
             free -= 1
         next_us = max(self.next_us, self.now)
         ahead_us = next_us - self.now
-        if refused := self._no_room(line, ahead_us, full=free < 1):
+        if refused := self._no_room(line, ahead_us, full=free < 1, most=most):
             return refused
         granted = min(1 if probe else calls, math.floor((line.horizon_us + RULES.horizon_us - ahead_us) / step_us) + 1)
         if left is not None:
@@ -233,7 +233,7 @@ class GateModel:
         """Count the jobs of the bulk lane that were granted today and left."""
         return self.granted_on.get(self.day, 0)
 
-    def _no_room(self, line: Line, ahead_us: int, *, full: bool) -> NotNow | None:
+    def _no_room(self, line: Line, ahead_us: int, *, full: bool, most: int) -> NotNow | None:
         """Answer for rate and slots; who is refused though it goes first is awaited."""
         interactive, behind = line.lane is Lane.INTERACTIVE, self.bulk_behind_since
         goes_first = interactive or self.bulk_has_its_turn()
@@ -248,13 +248,18 @@ class GateModel:
         if full:
             most_us = RULES.first_slot_look_max_us if goes_first else RULES.slot_look_max_us
             soonest_us = max(ahead_us, int(min(most_us, max(RULES.slot_look_us, (self.now - self.next_us) / 2))))
+        last_us = math.inf
+        if full and not goes_first:
+            # In a line for slots: it moves as slowly as slots have come free lately, but is not longer than a bound.
+            line.each_us = max(line.each_us, (self.now - self.next_us) / most)
+            last_us = RULES.slot_line_max_us
         if yields:
             comes_us = awaited - RULES.grace_us
             if not interactive:
                 comes_us = min(comes_us, (behind or 0) + RULES.bulk_turn_us)
             soonest_us = max(soonest_us, comes_us - self.now)
         early_us = 0 if goes_first and why is Stop.IN_FLIGHT else line.horizon_us - RULES.horizon_us / 2
-        answer = line.not_now(why, soonest_us, early_us=early_us)
+        answer = line.not_now(why, soonest_us, early_us=early_us, last_us=max(last_us, soonest_us))
         if goes_first:
             comes_us = self.now + round(answer.retry_in_s * 1000) * 1000
             until_us = max(self.awaited_until.get(line.lane, 0), comes_us + RULES.grace_us)

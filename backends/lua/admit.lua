@@ -41,7 +41,7 @@ end
 
 -- Its turn comes after those that are due before it, not after all that wait: a batch that comes back a moment too
 -- early keeps its place in the queue. A long line is looked through in leaps: this is the one slow thing here.
-local function refuse(why, soonest_us, early_us)
+local function refuse(why, soonest_us, early_us, last_us)
   local taken, place = -1, 0
   local before = line_before(soonest_us)
   while before > place do
@@ -52,7 +52,8 @@ local function refuse(why, soonest_us, early_us)
     local middle = math.floor((taken + place) / 2)
     if line_before(soonest_us + middle * queue_us) > middle then taken = middle else place = middle end
   end
-  return {0, math.ceil(math.max(soonest_us + place * queue_us - early_us, 50000) / 1000), why}
+  local turn_us = math.min(soonest_us + place * queue_us, last_us or math.huge)
+  return {0, math.ceil(math.max(turn_us - early_us, 50000) / 1000), why}
 end
 
 if paused(now_us) then
@@ -98,6 +99,9 @@ if free < 1 or ahead_us > horizon_us or yields then
   local look_max_us = (first or its_turn) and FIRST_SLOT_LOOK_MAX_US or SLOT_LOOK_MAX_US
   local full_us = math.min(look_max_us, math.max(SLOT_LOOK_US, (now_us - granted_us) / 2))
   local soonest_us = math.max(ahead_us, free < 1 and full_us or 0)
+  -- Slots come free as slowly as they have lately, and who stands far back in the line need not look before.
+  local in_line = free < 1 and not first and not its_turn
+  if in_line then queue_us = math.max(queue_us, (now_us - granted_us) / most) end
   if yields then
     local comes_us = figure(other) - GRACE_US
     if not first then comes_us = math.min(comes_us, figure('behind_since') + BULK_TURN_US) end
@@ -106,7 +110,7 @@ if free < 1 or ahead_us > horizon_us or yields then
   -- Half a second before the horizon reaches its turn is early enough that the platform never idles.
   local early_us = horizon_us - HORIZON_US / 2
   if why == 'in_flight' and (first or its_turn) then early_us = 0 end
-  local answer = refuse(why, soonest_us, early_us)
+  local answer = refuse(why, soonest_us, early_us, in_line and math.max(soonest_us, SLOT_LINE_MAX_US) or nil)
   if first or its_turn then
     local own = first and 'first_until' or 'bulk_until'
     put(own, whole(math.max(figure(own), now_us + answer[2] * 1000 + GRACE_US)))

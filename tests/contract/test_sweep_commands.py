@@ -1,12 +1,14 @@
 """`renewal sweep …`: what a person types, and what they read; no number is ever printed or kept in the clear."""
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
@@ -48,8 +50,8 @@ def settings(valkey: EmbeddedValkey, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def renewal(settings: Settings) -> Command:
-    """Run one command."""
+def renewal(settings: Settings) -> Iterator[Command]:
+    """Run one command; what it set up for its log, which ends with it, is taken back."""
 
     def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         done = CliRunner().invoke(app, arguments, input=stdin)
@@ -58,7 +60,9 @@ def renewal(settings: Settings) -> Command:
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.exit_code, done.stdout, done.stderr
 
-    return run
+    yield run
+    structlog.reset_defaults()
+    logging.basicConfig(handlers=[], force=True)
 
 
 @pytest.fixture
