@@ -1,8 +1,7 @@
 """How long a person waits while a million bulk jobs are queued: from `submit` until the platform has the call.
 
-`python -m benchmarks.interactive [JOBS] [SECONDS]` from the project's folder, in its virtual environment. The sample
-catalogue; its platforms are one fast server, which answers after 20 ms and notes when it was asked for whom. Everything
-else is real: Valkey, `renewal up` with two workers, `renewal submit`, the limits of every platform.
+The sample catalogue; its platforms are one fast server, which answers after 20 ms and notes when it was asked for whom.
+Everything else is real: Valkey, `renewal up` with two workers, `renewal submit`, the limits of every platform.
 """
 
 import asyncio
@@ -10,10 +9,9 @@ import contextlib
 import math
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -25,6 +23,7 @@ from typing_extensions import override
 from backends.bootstrap import Backends, open_backends
 from backends.settings import Settings
 from backends.vault import new_key_file, write_key_file
+from benchmarks.errors import Unmeasured
 from platforms.catalogue import SAMPLE, Catalogue
 from producers.rows import Row
 from producers.submit import Submitter
@@ -35,7 +34,6 @@ from simulator.sandbox import write_sandbox
 from tests.command import CUTOFF, Renewal, free_port, wait_until
 from tests.rig import ValkeyServer, run_of, said
 
-JOBS: Final = 1_000_000
 SECONDS: Final = 60.0
 EVERY_S: Final = 0.5
 LATENCY_S: Final = 0.02
@@ -178,12 +176,14 @@ def ask(backends: Backends, catalogue: Catalogue, platform: str, *, person: int)
     return job_id(case, platform), began_s
 
 
-def measure(backends: Backends, catalogue: Catalogue, seen: Seen, *, bulk: str, seconds: float, of: int) -> None:
-    """Ask for persons at an even pace, and print how long each waited."""
-    rng, asked = Random(7), dict[str, float]()  # noqa: S311 - which platform is no secret
+def ask_persons(
+    backends: Backends, catalogue: Catalogue, seen: Seen, *, bulk: str, of: int, seed: int, say: Callable[[str], None]
+) -> dict[str, float]:
+    """Ask for persons at an even pace; return how long each waited."""
+    rng, asked = Random(seed), dict[str, float]()  # noqa: S311 - which platform is no secret
     keys = [platform.key for platform in catalogue]
     before, began_s = settled(backends, bulk), time.monotonic()
-    while time.monotonic() - began_s < seconds and settled(backends, bulk) < of:
+    while time.monotonic() - began_s < SECONDS and settled(backends, bulk) < of:
         job, at_s = ask(backends, catalogue, rng.choice(keys), person=len(asked))
         asked[job] = at_s
         time.sleep(max(0.0, began_s + len(asked) * EVERY_S - time.monotonic()))
@@ -191,36 +191,28 @@ def measure(backends: Backends, catalogue: Catalogue, seen: Seen, *, bulk: str, 
     wait_until(lambda: asked.keys() <= seen.read().keys(), what="the last persons' calls", seconds=PATIENCE_S)
     came = seen.read()
     waits_s = sorted(came[job] - at_s for job, at_s in asked.items())
+    say(f"{len(waits_s)} jobs of persons in {took_s:.0f} s, at random platforms of {len(keys)}")
+    return {
+        "sent_p50_s": statistics.median(waits_s),
+        "sent_p99_s": waits_s[math.ceil(0.99 * len(waits_s)) - 1],
+        "sent_max_s": waits_s[-1],
+        "persons": len(waits_s),
+        "bulk_jobs_per_s": (after - before) / took_s,
+        "backlog_jobs": of - after,
+    }
 
-    def percentile(share: float) -> float:
-        return waits_s[math.ceil(share * len(waits_s)) - 1]
 
-    print(f"{len(waits_s)} jobs of persons in {took_s:.0f} s, at random platforms of {len(keys)}: until the call came")
-    print(
-        f"p50 {statistics.median(waits_s):.3f} s, p90 {percentile(0.9):.3f} s, p99 {percentile(0.99):.3f} s,"
-        f" max {waits_s[-1]:.3f} s"
-    )
-    print(f"meanwhile {(after - before) / took_s:,.0f} bulk jobs/s; {of - after:,} of {of:,} were left at the end")
-
-
-def main() -> None:
-    """Queue the bulk, start the system, measure."""
-    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else JOBS
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else SECONDS  # noqa: PLR2004 - the second word
+def measure(*, seed: int, backlog_jobs: int, say: Callable[[str], None]) -> dict[str, float]:
+    """Queue the bulk jobs, start the system, and see how long persons wait. Raises Unmeasured."""
     with tempfile.TemporaryDirectory() as folder, system(Path(folder)) as (renewal, backends, catalogue, seen):
-        count = -(-jobs // len(catalogue))
-        began_s = time.monotonic()
+        count = -(-backlog_jobs // len(catalogue))
         submitted = renewal.run("submit", write_bulk(Path(folder) / "bulk.csv", count), seconds=_QUEUEING_S)
         if submitted.code:
-            sys.exit(submitted.err)
+            raise Unmeasured(f"the bulk jobs could not be queued: {submitted.err}")
         bulk, of = run_of(submitted), count * len(catalogue)
         depth = backends.broker.depths()[backends.broker.queues[Lane.BULK].name]
-        print(f"{of:,} bulk jobs queued in {depth:,} batches, in {time.monotonic() - began_s:.0f} s", flush=True)
+        say(f"{of:,} bulk jobs queued in {depth:,} batches")
         with renewal.started("up", "--workers", "2") as up:
             said(up, r"(up; logs in)")
             wait_until(lambda: settled(backends, bulk) > 0, what="the bulk lane is under way")
-            measure(backends, catalogue, seen, bulk=bulk, seconds=seconds, of=of)
-
-
-if __name__ == "__main__":
-    main()
+            return ask_persons(backends, catalogue, seen, bulk=bulk, of=of, seed=seed, say=say)

@@ -1,32 +1,20 @@
-"""A person's job behind bulk jobs: how long until it is sent. The measurement itself is `benchmarks/interactive.py`.
+"""A person's job behind bulk jobs: how long until it is sent."""
 
-That module promises `measure(*, seed: int, backlog_jobs: int, say: Callable[[str], None]) -> dict[str, float]`: it
-starts the product, queues `backlog_jobs` bulk jobs, submits interactive ones while workers are busy with them, and
-returns at least `sent_p50_s`, `sent_p99_s` and `sent_max_s`, from the submission to the call at the platform, and
-`backlog_jobs`, how many bulk jobs were open when the last interactive one was submitted. It raises a RenewalError for
-what cannot be measured.
-"""
-
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Final
 
+from benchmarks import interactive
 from benchmarks.scenario import Round, Scenario, Setting
 from benchmarks.wants import Want
 
-_MODULE: Final = "benchmarks.interactive"
 _BACKLOG: Final = 1_000_000
 _QUICK_BACKLOG: Final = 10_000
 
 
 def measure(setting: Setting) -> Round:
-    """Have it measured; where the module is not there, that is a problem and not a pass."""
-    if find_spec(_MODULE) is None:
-        return Round(problems=["benchmarks/interactive.py is not there: nothing was measured"])
+    """Queue a million bulk jobs, and ask for persons meanwhile."""
     setting.turn("interactive")
     backlog = setting.size(_BACKLOG, quick=_QUICK_BACKLOG)
-    found = import_module(_MODULE).measure(seed=setting.seed, backlog_jobs=backlog, say=setting.say)
-    return Round(figures=dict(found))
+    return Round(figures=interactive.measure(seed=setting.seed, backlog_jobs=backlog, say=setting.say))
 
 
 INTERACTIVE: Final = Scenario(
