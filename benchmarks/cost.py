@@ -4,7 +4,7 @@ from typing import Final
 
 from benchmarks.catalogue import write_platforms
 from benchmarks.flat import growth
-from benchmarks.load import Cost, run_load, warm_up
+from benchmarks.load import Cost, idle_share, run_load, warm_up
 from benchmarks.numbers import write_numbers
 from benchmarks.platform_world import PlatformWorld
 from benchmarks.rounds import Figures
@@ -40,6 +40,7 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
             system.start_work()
             system.await_work()
             start_cpu_s = warm_up(system, world, usage=usage)
+            idle = idle_share(system, usage)
             costs: list[Cost] = []
             for index in range(times):
                 numbers = write_numbers(folder / "numbers.csv", rows, seed=setting.seed + index)
@@ -48,12 +49,15 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
             system.prove(world.told(), jobs=(rows * times + 1) * _PLATFORMS, runs=times + 1)
     jobs = rows * times * _PLATFORMS
     # Each `renewal submit` starts an interpreter; what that takes was measured with a file of one row.
-    cpu_s = sum(cost.cpu_s for cost in costs) - times * start_cpu_s
+    # What all processes take while they wait is no cost of a job either: a small load lasts long for its few jobs.
+    seconds = sum(cost.course.seconds for cost in costs)
+    cpu_s = sum(cost.cpu_s for cost in costs) - times * start_cpu_s - idle * seconds
     taken.figures |= {
         f"{size}/jobs": rows * _PLATFORMS,
         f"{size}/cpu_us_a_job": 1e6 * cpu_s / jobs,
         f"{size}/valkey_us_a_job": 1e6 * sum(cost.valkey_cpu_s for cost in costs) / jobs,
-        f"{size}/jobs_per_s": jobs / sum(cost.course.seconds for cost in costs),
+        f"{size}/idle_cores": idle,
+        f"{size}/jobs_per_s": jobs / seconds,
         **{f"{size}/{role}_mb": most for role, most in usage.peaks().items()},
     }
 

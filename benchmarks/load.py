@@ -1,13 +1,17 @@
 """One load through the running product, from `renewal submit` to the last settled job, with what it cost."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from benchmarks.course import Course
 from benchmarks.numbers import write_numbers
 from benchmarks.platform_world import PlatformWorld
-from benchmarks.system import System, settled
+from benchmarks.system import POLL_S, System, settled
 from benchmarks.usage import Usage
+
+_IDLE_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,16 @@ def run_load(system: System, world: PlatformWorld, numbers: Path, *, rows: int, 
         server_share=server_s / course.seconds,
         submit_s=submitted.seconds,
     )
+
+
+def idle_share(system: System, usage: Usage) -> float:
+    """Return how much of a core all our processes take while nothing is to be done, watched as a load is watched."""
+    run = next(iter(system.backends.runs.newest_first()))
+    before, began_s = sum(usage.cpu_s().values()), time.monotonic()
+    while (took_s := time.monotonic() - began_s) < _IDLE_S:
+        system.backends.runs.counters(run)
+        time.sleep(POLL_S)
+    return (sum(usage.cpu_s().values()) - before) / took_s
 
 
 def warm_up(system: System, world: PlatformWorld, *, usage: Usage) -> float:

@@ -25,7 +25,7 @@ from platforms.catalogue import Catalogue
 from schemas.state import STATES, State
 
 WORKERS: Final = 2
-_POLL_S: Final = 0.02
+POLL_S: Final = 0.02
 _CHECK_EACH_S: Final = 1.0
 _START_S: Final = 40.0
 _STUCK_S: Final = 120.0
@@ -152,7 +152,7 @@ class System:
             self.supervisor.check()
             if time.monotonic() > until:
                 raise Unmeasured(f"not every process came up within {_START_S:.0f} s; see {self.folder / 'logs'}")
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
 
     def pids(self) -> dict[str, int]:
         """Return our living processes by name, the Valkey and `renewal submit` among them."""
@@ -191,7 +191,7 @@ class System:
                 self.supervisor.check()
                 self._refuse_restarts()
                 checked_s = now_s
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
         return Course(jobs=total, points=points)
 
     def _refuse_restarts(self) -> None:
