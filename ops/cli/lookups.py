@@ -75,10 +75,12 @@ def _show(inspector: "Inspector", view: "CaseView", *, every: bool) -> None:
 
 def _rows(inspector: "Inspector", view: "CaseView") -> Iterator[dict[str, Any]]:
     details, waits = inspector.details(view.id), inspector.waits(view)
-    for platform in view.platforms:
+    for platform in (*view.platforms, *view.settled):
         record = view.record(platform)
         about = details.get(platform, {})
         told = [about.get("detail"), about.get("reference")]
+        if platform in view.settled:
+            told.append(f"settled by {view.settled[platform]}")
         if waiting := waits.get(platform):
             # The detail of the last attempt may name an earlier time: this is where the job is now.
             told.append(f"waits ({waiting.why}), next look {_iso(waiting.due_ms // 1000)}")
@@ -142,7 +144,8 @@ def _result_rows(view: "CaseView") -> Iterator[dict[str, Any]]:
     from schemas.outcome import Outcome
 
     outcomes = {outcome.value for outcome in Outcome}
-    for platform in view.platforms:
+    # Those that are not asked have the answer of the one that settles them too.
+    for platform in (*view.platforms, *view.settled):
         record = view.record(platform)
         yield {
             "reference": view.reference,
