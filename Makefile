@@ -41,9 +41,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## renew about 1,000 numbers at 240 simulated platforms and write demo-report/report.html
 	$(BIN)/renewal run examples/recycled-numbers.csv --sandbox --faults normal --report demo-report
 
-# Two at once, a file to each: what a file has built up is built once.
+# Two at once, a file to each: what a file has built up is built once. Files are taken in the order of tests/conftest.py.
 test: $(READY) ## run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: lint types imports compose docs ## lint, format, types, direction of imports, compose file, docs (-k: all of them)
 

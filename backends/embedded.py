@@ -33,6 +33,8 @@ _OPTIONS = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "save": "",
+    # Rewritten at 64 MB already, the file would cost a night more time than it saves a start.
+    "auto-aof-rewrite-min-size": "256mb",
     "maxmemory-policy": "noeviction",
     "loglevel": "warning",
 }

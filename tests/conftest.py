@@ -16,6 +16,16 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if IN_CI else "dev")
 
 
+# The long ones first: at the end the short ones keep both processes busy.
+_FOLDERS = ("chaos", "e2e", "integration")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose tests take long; within a folder the order stays as random as it was."""
+    items.sort(key=lambda item: _FOLDERS.index(item.path.parent.name) if item.path.parent.name in _FOLDERS else 9)
+
+
 def skipped_tests(config: pytest.Config) -> list[str]:
     """Return each skipped test or file with its reason."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
