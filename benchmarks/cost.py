@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from benchmarks.catalogue import write_platforms
+from benchmarks.catalogue import BULK_LIMITS, write_platforms
 from benchmarks.flat import growth
 from benchmarks.load import Cost, idle_share, run_load, warm_up
 from benchmarks.numbers import write_numbers
@@ -13,14 +13,15 @@ from benchmarks.system import System
 from benchmarks.usage import Usage
 from benchmarks.wants import Want
 
-# Few, so that the smallest load already makes full batches of 500: what is compared is the size of the whole.
-_PLATFORMS: Final = 20
-_SIZES: Final = {"10k": 500, "100k": 5000, "1M": 50_000}
-_FULL_SIZES: Final = {**_SIZES, "10M": 500_000}
-_QUICK_SIZES: Final = {"10k": 500, "20k": 1000}
+# What is compared is the size of the whole: batches are full at every size, and each number is asked about everywhere.
+_PLATFORMS: Final = 240
+_LIMITS: Final = {**BULK_LIMITS, "items_per_call": 40}
+_SIZES: Final = {"10k": 40, "100k": 400, "1M": 4000}
+_FULL_SIZES: Final = {**_SIZES, "10M": 40_000}
+_QUICK_SIZES: Final = {"10k": 40, "20k": 80}
 # A small load costs less than the start of the command that hands it in, which is taken off: so it is run many times,
 # and what a start takes is the median of several.
-_ROWS_TOGETHER: Final = 10_000
+_ROWS_TOGETHER: Final = 400
 _STARTS: Final = 7
 
 
@@ -37,7 +38,7 @@ def measure(setting: Setting) -> Round:
 def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
     times = 1 if setting.quick else max(1, _ROWS_TOGETHER // rows)
     with setting.folder() as folder, PlatformWorld() as world:
-        catalogue = write_platforms(folder / "catalogue", _PLATFORMS, url=world.url)
+        catalogue = write_platforms(folder / "catalogue", _PLATFORMS, url=world.url, limits=_LIMITS)
         with System(folder, catalogue) as system, Usage(system.pids) as usage:
             system.start_work()
             system.await_work()
