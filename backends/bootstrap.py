@@ -9,6 +9,7 @@ from redis import Redis
 
 from backends.actions import Actions
 from backends.admission import Admission
+from backends.api_keys import ApiKeys
 from backends.broker import Broker
 from backends.clock import Clock, SystemClock
 from backends.connect import connect
@@ -25,6 +26,7 @@ from backends.manifests import Manifests
 from backends.origins import Origins
 from backends.replays import Replays
 from backends.runs import Runs
+from backends.sessions import Sessions
 from backends.settings import Settings
 from backends.store import StatusStore
 from backends.sweeps import Sweeps
@@ -62,6 +64,8 @@ class Backends:
     withdrawals: Withdrawals
     heartbeats: Heartbeats
     figures: Figures
+    api_keys: ApiKeys
+    sessions: Sessions
     clock: Clock
 
     def close(self) -> None:
@@ -106,6 +110,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         withdrawals=Withdrawals(redis, keys),
         heartbeats=Heartbeats(redis, keys),
         figures=Figures(redis, keys),
+        api_keys=ApiKeys(redis, keys),
+        sessions=Sessions(redis, keys),
         clock=clock,
     )
 

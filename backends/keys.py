@@ -19,6 +19,8 @@ REPLAY_LOCK_TTL_S: Final = 15
 RECLAIMED_TTL_S: Final = 400 * 86400
 # What was foreseen of a night is of use as long as somebody compares nights.
 FORECAST_TTL_S: Final = 90 * 86400
+# A shift and a handover; then a key is shown again.
+SESSION_TTL_S: Final = 12 * 3600
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
@@ -30,6 +32,7 @@ PERMANENT: Final = frozenset(
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
         "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
+        "api-keys",
     }
 )  # fmt: skip
 
@@ -301,6 +304,15 @@ class Keys:
     def actions(self) -> str:
         """Stream: what people changed, see `backends.actions`; never trimmed; permanent."""
         return f"{self.namespace}:actions"
+
+    @property
+    def api_keys(self) -> str:
+        """Hash: key id → JSON of a key of the API and the console, its secret as a digest; permanent."""
+        return f"{self.namespace}:api-keys"
+
+    def session(self, digest: str) -> str:
+        """String: JSON of a session of the console, by the digest of its cookie; TTL SESSION_TTL_S."""
+        return f"{self.namespace}:session:{digest}"
 
     @property
     def heartbeats(self) -> str:

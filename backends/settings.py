@@ -46,6 +46,14 @@ class Settings(BaseSettings):
     client_certificate: Annotated[
         Path | None, Field(description="PEM file with key and chain, shown to platforms that ask for a certificate")
     ] = None
+    console: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:\[\]-]+:[0-9]{1,5}$")],
+        Field(description="address and port of the HTTP API and the console"),
+    ] = "127.0.0.1:8088"
+    public_url: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+[^\s?#/]$")] | None,
+        Field(description="how people and platforms reach it from outside; http and `console` when not set"),
+    ] = None
     queue_high_water: Annotated[
         int, Field(ge=10, le=1_000_000, description="batches in a lane at which producers stop and wait")
     ] = 2000

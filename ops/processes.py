@@ -20,7 +20,7 @@ from backends.settings import Settings, resolve_secret
 from ops.lifeline import stop_on_signals
 from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
-from schemas.errors import InputError, RenewalError
+from schemas.errors import ConfigurationError, InputError, RenewalError
 
 if TYPE_CHECKING:
     from producers.replay import Replayer
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
 _AGAIN_S = 2.0
+_KEEP_ALIVE_S = 15
+_BACKLOG = 512
 log = structlog.get_logger()
 
 
@@ -90,6 +92,39 @@ def run_beat() -> None:
             serve(backends)
 
 
+def run_console(descriptor: int | None) -> None:
+    """Serve the HTTP API and the console until SIGTERM, on a socket that was handed down or on RENEWAL_CONSOLE."""
+    import uvicorn
+
+    from ops.api.app import make_app
+    from ops.api.door import Door
+
+    with _opened() as (backends, catalogue):
+        sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
+        config = uvicorn.Config(
+            make_app(Door(backends=backends, catalogue=catalogue)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
+            uvicorn.Server(config).run(sockets=[sock])
+
+
+def console_socket(settings: Settings) -> socket.socket:
+    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does."""
+    host, _, port = settings.console.rpartition(":")
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"RENEWAL_CONSOLE: cannot listen on {settings.console} ({error})") from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def _replay(replayer: "Replayer", stop: threading.Event) -> None:
     """Step mass replays beside the releasing of what is due: a step may take a while where many letters wait."""
     while not stop.wait(_REPLAY_S):
@@ -129,8 +164,8 @@ def run_simulate(
 
 def check_health(role: str) -> None:
     """Raise RenewalError unless a process of this role lives on this host."""
-    if role not in {"worker", "recorder", "scheduler", "beat"}:
-        raise InputError(f"{role}: expected worker, recorder, scheduler or beat")
+    if role not in {"worker", "recorder", "scheduler", "beat", "console"}:
+        raise InputError(f"{role}: expected worker, recorder, scheduler, beat or console")
     with contextlib.closing(open_backends(Settings.load())) as backends:
         host = socket.gethostname()
         if not any(beat.name.startswith(f"{host}-") for beat in backends.heartbeats.alive(role)):

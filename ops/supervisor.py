@@ -111,6 +111,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything, the fake world last."""
+        self._stop_role("console")
         self.stop_work()
         self._stop_role("simulate")
 

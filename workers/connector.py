@@ -13,10 +13,9 @@ from functools import lru_cache
 from typing import Any, Final, assert_never
 
 import orjson
-from standardwebhooks import Webhook
-from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from backends.manifests import Item
+from backends.signature import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from platforms.model import Bearer, NoAuth, Platform, Refused, StandardWebhooks
 from schemas.errors import ConfigurationError
 from schemas.ids import job_id, split_job_id
@@ -181,29 +180,18 @@ def _call(platform: Platform, letter: _Letter, *, credentials: Sequence[str], no
         case Bearer():
             headers["Authorization"] = _bearer(*credentials)
         case StandardWebhooks():
-            headers |= _signature(ident, body, secrets=credentials, now=now.astimezone(UTC))
+            headers |= _signature(ident, body, secrets=credentials, now=now)
         case _:
             assert_never(platform.auth)
     return Call(url=platform.endpoint, headers=headers, body=body, timeout_s=platform.limits.timeout_s, keys=keys)
 
 
 def _signature(ident: str, body: bytes, *, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    """Sign as Standard Webhooks 1.0.0 says, once with each secret. `now` must be in UTC: the library ignores zones."""
-    text = body.decode()
-    signatures = [_signer(secret).sign(msg_id=ident, timestamp=now, data=text) for secret in secrets]
     return {
-        "webhook-id": ident,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": " ".join(signatures),
+        ID_HEADER: ident,
+        TIMESTAMP_HEADER: str(int(now.timestamp())),
+        SIGNATURE_HEADER: sign(secrets, message_id=ident, timestamp=now, body=body),
     }
-
-
-@lru_cache(maxsize=_SECRETS_CACHED_MAX)
-def _signer(secret: str) -> Webhook:
-    try:
-        return Webhook(secret)
-    except (ValueError, EmptyWebhookSecretError):
-        raise ConfigurationError("auth.secret: expected whsec_ and base64 (Standard Webhooks)") from None
 
 
 @lru_cache(maxsize=_SECRETS_CACHED_MAX)

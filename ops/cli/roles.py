@@ -15,6 +15,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(rich_help_panel=panel)(recorder)
     app.command(rich_help_panel=panel)(scheduler)
     app.command(rich_help_panel=panel)(beat)
+    app.command(rich_help_panel=panel)(console)
     app.command(rich_help_panel=panel)(simulate)
     app.command(rich_help_panel=panel)(health)
 
@@ -51,6 +52,17 @@ def beat(with_parent: ParentOption = False) -> None:
     run_beat()
 
 
+def console(
+    descriptor: Annotated[int | None, typer.Option(hidden=True, help="A listening socket, inherited.")] = None,
+    with_parent: ParentOption = False,
+) -> None:
+    """Serve the HTTP API and the console on RENEWAL_CONSOLE, until SIGTERM; several may run."""
+    from ops.processes import run_console
+
+    _begin(with_parent=with_parent)
+    run_console(descriptor)
+
+
 def simulate(
     *,
     catalogue: Annotated[Path | None, typer.Option(help="Folder of platforms; the sample when not given.")] = None,
@@ -75,7 +87,7 @@ def simulate(
     )  # fmt: skip
 
 
-def health(role: Annotated[str, typer.Argument(help="worker, recorder, scheduler or beat.")]) -> None:
+def health(role: Annotated[str, typer.Argument(help="worker, recorder, scheduler, beat or console.")]) -> None:
     """Exit 0 if a process of this role lives on this host and Redis can be reached (for health checks)."""
     from ops.processes import check_health
 

@@ -1,0 +1,1 @@
+"""The HTTP API: for the operator's pipelines and desks, and for platforms that answer later."""

@@ -1,0 +1,31 @@
+"""What every route stands on."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from backends.bootstrap import Backends
+from ops.inspector import Inspector
+from platforms.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """The stores, the catalogue, and the inspector through which they are looked at."""
+
+    backends: Backends
+    catalogue: Catalogue
+
+    @property
+    def inspector(self) -> Inspector:
+        """Answers questions; changes nothing."""
+        return Inspector(self.backends, self.catalogue)
+
+
+def door_of(request: Request) -> Door:
+    """Return the door of the app that a request came to."""
+    return cast("Door", request.app.state.door)
+
+
+TheDoor = Annotated[Door, Depends(door_of)]
