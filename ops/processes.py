@@ -29,6 +29,7 @@ _BEAT_S = 3.0
 _REPLAY_S = 0.5
 _AGAIN_S = 2.0
 _KEEP_ALIVE_S = 15
+_LAST_ANSWERS_S = 3
 _BACKLOG = 512
 log = structlog.get_logger()
 
@@ -107,6 +108,8 @@ def run_console(descriptor: int | None) -> None:
             access_log=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
+            # Pages that stay current listen without end: whoever stops must not wait for them.
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,
         )
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
             uvicorn.Server(config).run(sockets=[sock])
