@@ -76,7 +76,7 @@ COLUMNS: Final = (
 
 
 @router.get("/cases/{case}")
-def one(case: str, request: Request, visitor: Reader, door: TheDoor) -> Response:
+def one(*, case: str, request: Request, visitor: Reader, door: TheDoor) -> Response:
     """Show one request and its jobs, those that are not clean first."""
     view = door.inspector.case(case)
     lines = sorted(_lines(view, door), key=lambda line: (line.clean, line.platform))
@@ -95,15 +95,17 @@ def one(case: str, request: Request, visitor: Reader, door: TheDoor) -> Response
 
 
 @router.post("/cases/{case}/reveal")
-def reveal(case: str, visitor: AdminVisitor, door: TheDoor, form: Posted) -> Response:
+def reveal(*, case: str, visitor: AdminVisitor, door: TheDoor, form: Posted) -> Response:
     """Show the number itself, once. It is on record who asked, before it is shown."""
     view = door.inspector.case(case)
-    number = DeadDesk(door.backends, door.catalogue).reveal(job_id(view.id, view.platforms[0]), reason=reason_of(form))
+    number = DeadDesk(door.backends, door.catalogue, who=visitor.who).reveal(
+        job_id(view.id, view.platforms[0]), reason=reason_of(form)
+    )
     return visitor.page("revealed.html.j2", case=view, number=number)
 
 
 @router.get("/cases/{case}/{platform}")
-def job(case: str, platform: str, visitor: Reader, door: TheDoor) -> Response:
+def job(*, case: str, platform: str, visitor: Reader, door: TheDoor) -> Response:
     """Show what one job went through."""
     desk = DeadDesk(door.backends, door.catalogue)
     facts = desk.show(job_id(case, platform))
