@@ -13,7 +13,7 @@ from ops.api.door import Door, TheDoor
 from ops.console.asking import reason_of, text_of
 from ops.console.folding import folded
 from ops.console.listing import Column, as_file, listing, wanted_file
-from ops.console.shown import iso
+from ops.console.shown import iso, masked
 from ops.console.visitor import AdminVisitor, Posted, Reader
 from ops.dead_letters import DeadDesk
 from schemas.errors import InputError
@@ -61,7 +61,7 @@ class JobLine:
             "attempts": record.attempts,
             "first_sent_at": iso(record.first_sent_s) if record.first_sent_s else None,
             "settled_at": iso(record.settled_s) if record.settled_s else None,
-            "detail": self.about.get("detail"),
+            "detail": masked(self.about.get("detail")) or None,
         }
 
 
