@@ -24,6 +24,7 @@ from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
+from backends.owed import Owed
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
@@ -59,6 +60,7 @@ class Backends:
     dead: DeadLetters
     kept: KeptItems
     origins: Origins
+    owed: Owed
     replays: Replays
     sweeps: Sweeps
     withdrawals: Withdrawals
@@ -105,6 +107,7 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         dead=DeadLetters(redis, keys, store),
         kept=KeptItems(redis, keys),
         origins=Origins(redis, keys, vault),
+        owed=Owed(redis, keys),
         replays=Replays(redis, keys),
         sweeps=Sweeps(redis, keys),
         withdrawals=Withdrawals(redis, keys),
