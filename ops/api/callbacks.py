@@ -40,6 +40,7 @@ def desk_of(request: Request) -> CallbackDesk:
     summary="A platform says what became of jobs that it had accepted",
 )
 def take(
+    *,
     platform: str,
     request: Request,
     desk: Annotated[CallbackDesk, Depends(desk_of)],

@@ -1,12 +1,13 @@
 """Nothing heard by the deadline: the job ends and says so, once, however many schedulers look."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from backends.bootstrap import Backends
 from backends.clock import ManualClock
+from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from platforms.model import Sla
 from schemas.outcome import Hold
@@ -57,6 +58,18 @@ def test_an_accepted_job_ends_at_its_deadline(
     assert (state, Hold.DEADLINE, 1) == (found.state, found.reason, found.attempts)
     assert (0, 0) == (deadlines.step(), backends.expected.count(platform))
     assert "CLEAN_WITH_EXCEPTIONS" == backends.store.case(case).verdict
+
+
+def test_the_working_days_are_those_of_the_country(backends: Backends, catalogue: Catalogue) -> None:
+    """Sent on Sunday, 1 November 2026: the fifth working day ends on Friday at 24:00 in Shanghai."""
+    (case,) = accept(backends, ["alpha"])
+    record(backends, "alpha", [case], state=State.ACCEPTED)
+    deadlines = Deadlines(backends, catalogue, WorkingDays.load())
+    end = datetime(2026, 11, 6, 16, tzinfo=UTC)
+    at(backends, end - timedelta(seconds=1))
+    assert 0 == deadlines.step()
+    at(backends, end)
+    assert 1 == deadlines.step()
 
 
 def test_only_what_is_still_accepted_ends(backends: Backends, catalogue: Catalogue) -> None:
