@@ -26,7 +26,6 @@ from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
-from backends.owed import Owed
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
@@ -64,7 +63,6 @@ class Backends:
     callbacks: Callbacks
     expected: ExpectedAnswers
     origins: Origins
-    owed: Owed
     replays: Replays
     sweeps: Sweeps
     withdrawals: Withdrawals
@@ -113,7 +111,6 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         callbacks=Callbacks(redis, keys),
         expected=ExpectedAnswers(redis, keys),
         origins=Origins(redis, keys, vault),
-        owed=Owed(redis, keys),
         replays=Replays(redis, keys),
         sweeps=Sweeps(redis, keys),
         withdrawals=Withdrawals(redis, keys),

@@ -29,7 +29,7 @@ PERMANENT: Final = frozenset(
     {
         "case", "jobs", "details", "token", "reference", "wanted", "settled", "manifest",
         "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
-        "late", "accepted", "polls", "callbacks-refused",
+        "late", "accepted", "paused", "polls", "callbacks-refused",
         "waiting", "waiting-first", "waiting-batches", "waiting-leases", "waiting-at", "waiting-first-at",
         "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
@@ -155,6 +155,10 @@ class Keys:
     def accepted(self, platform: str) -> str:
         """Sorted set: jobs whose answer one platform still owes, by when they were first sent, ms; permanent."""
         return f"{self.namespace}:accepted:{platform}"
+
+    def paused(self, platform: str) -> str:
+        """Sorted set: the others, whose owner has to act or had to: their clock stood still; same times; permanent."""
+        return f"{self.namespace}:paused:{platform}"
 
     @property
     def late(self) -> str:

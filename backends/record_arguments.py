@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 
 from backends.keys import SEEN_TTL_S, TRAIL_TTL_S, Keys
-from schemas.outcome import REASON_CODES
+from schemas.outcome import REASON_CODES, Hold
 from schemas.result import ANSWERED, Alike, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State
 
@@ -26,7 +26,7 @@ def arguments(
     fixed = [
         keys.seen(event.id), keys.platform(data.platform), keys.dead, keys.disputes, keys.orphans,
         keys.custody, keys.custody_batches, keys.custody_notes, keys.dead_groups,
-        keys.accepted(data.platform), keys.polls(data.platform), keys.late,
+        keys.accepted(data.platform), keys.polls(data.platform), keys.late, keys.paused(data.platform),
     ]  # fmt: skip
     codes = "".join(f",{STATES[state].code}" for state in only_from)
     counters = _counters(event) if counted and attempted else []
@@ -109,7 +109,8 @@ def states_for_lua() -> str:
     )
     names = (State.QUEUED, State.WAITING, State.DEAD, State.ACCEPTED)
     codes = ",".join(str(STATES[name].code) for name in names)
-    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
+    reasons = f"local USER_ACTION = {REASON_CODES[Hold.USER_ACTION]}\n"
+    return f"local {','.join(names)} = {codes}\n{reasons}local STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

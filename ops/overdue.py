@@ -5,13 +5,13 @@ worker at this moment, and soon in one of the others; and what is for review, of
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from backends.bootstrap import Backends
-from backends.dead import DeadFilter, DeadGroup, DeadJob
+from backends.dead import DeadFilter, DeadGroup, DeadJob, DeadLetter
 from backends.waiting_view import WaitingFilter
 from ops.course import Course, course_of
 from ops.when import said
@@ -19,36 +19,34 @@ from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from platforms.promise import Promise, Standing
 from schemas.ids import job_id
-from schemas.outcome import REASON_CODES, Hold
-from schemas.record import JobRecord
 from schemas.state import STATES, State
 
 JOB_FIELDS: Final = (
     "platform", "number", "case", "state", "reason", "standing", "started_at", "due_at", "late_s", "late_party", "job",
 )  # fmt: skip
 GROUP_FIELDS: Final = (
-    "platform",
-    "overdue",
-    "at_risk",
-    "for_review",
-    "oldest_started_at",
-    "oldest_due_at",
-    "oldest_job",
-)
+    "platform", "overdue", "at_risk", "for_review", "oldest_started_at", "oldest_due_at", "oldest_job",
+)  # fmt: skip
 _PAGE: Final = 500
-# So many of the oldest accepted jobs of a platform are looked at one by one, each time a snapshot is taken.
-_LOOKED_AT_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPromise:
     """One open job with the promise about it."""
 
-    job: str
-    platform: str
-    record: JobRecord
+    letter: DeadLetter
     course: Course
     promise: Promise
+
+    @property
+    def job(self) -> str:
+        """The id of the job."""
+        return self.letter.letter.job
+
+    @property
+    def platform(self) -> str:
+        """The platform of the job."""
+        return self.letter.letter.platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +72,27 @@ class OverdueDesk:
         wanted = {Standing.OVERDUE, Standing.AT_RISK} if at_risk else {Standing.OVERDUE}
         chosen = self._catalogue.select(list(platforms)) if platforms else self._catalogue
         found: dict[str, OpenPromise] = {}
-        for page in self._pages(chosen):
+        for page in _pages(self._open(chosen)):
             found |= {each.job: each for each in self._read(page) if each.promise.standing in wanted}
         return sorted(found.values(), key=lambda each: (each.promise.due_at, each.job))
 
     def rows(self, chosen: Sequence[OpenPromise]) -> Iterator[dict[str, Any]]:
         """Yield jobs as a list shows them; `late_s` is negative while there is time left."""
-        for start in range(0, len(chosen), _PAGE):
-            page = chosen[start : start + _PAGE]
-            letters = self._backends.dead.read(DeadJob(job=each.job, died_ms=0) for each in page)
-            for each, letter in zip(page, letters, strict=True):
-                yield {
-                    "platform": each.platform,
-                    "number": letter.mask or None,
-                    "case": letter.letter.case,
-                    "state": each.record.state,
-                    "reason": each.record.reason,
-                    "standing": each.promise.standing.value,
-                    "started_at": said(each.promise.started_at),
-                    "due_at": said(each.promise.due_at),
-                    "late_s": round((each.course.now - each.promise.due_at).total_seconds()),
-                    "late_party": each.course.late,
-                    "job": each.job,
-                }
+        for each in chosen:
+            record = each.letter.record
+            yield {
+                "platform": each.platform,
+                "number": each.letter.mask or None,
+                "case": each.letter.letter.case,
+                "state": record.state,
+                "reason": record.reason,
+                "standing": each.promise.standing.value,
+                "started_at": said(each.promise.started_at),
+                "due_at": said(each.promise.due_at),
+                "late_s": round((each.course.now - each.promise.due_at).total_seconds()),
+                "late_party": each.course.late,
+                "job": each.job,
+            }
 
     def groups(self, chosen: Sequence[OpenPromise]) -> list[dict[str, Any]]:
         """Return them by platform, the most overdue first, each with the one that is due first."""
@@ -115,40 +111,33 @@ class OverdueDesk:
 
     # -- where open jobs are ---------------------------------------------------------------------------------------
 
-    def _pages(self, chosen: Catalogue) -> Iterator[list[DeadJob]]:
-        """Yield the jobs that may be late, a page at a time."""
+    def _open(self, chosen: Catalogue) -> Iterator[str]:
+        """Yield the jobs that may be late."""
         keys, now = frozenset(platform.key for platform in chosen), self._backends.clock.now()
         for platform in chosen:
             until = self._calendar.latest_start_of(platform.sla, now + platform.sla.warning)
-            for jobs in self._backends.owed.walk(platform.key, until_ms=_ms(until)):
-                yield [DeadJob(job=job, died_ms=0) for job in jobs]
-        letters = self._backends.dead.select(DeadFilter(platforms=keys))
-        for start in range(0, len(letters), _PAGE):
-            yield letters[start : start + _PAGE]
+            yield from self._backends.expected.walk(platform.key, until=until)
+        for letter in self._backends.dead.select(DeadFilter(platforms=keys)):
+            yield letter.job
         for waiting in self._backends.waiting_view.select(WaitingFilter(platforms=keys), now=now):
-            for start in range(0, len(waiting.cases), _PAGE):
-                cases = waiting.cases[start : start + _PAGE]
-                yield [DeadJob(job=job_id(case, waiting.platform), died_ms=0) for case in cases]
+            for case in waiting.cases:
+                yield job_id(case, waiting.platform)
 
-    def _read(self, page: Sequence[DeadJob]) -> Iterator[OpenPromise]:
-        jobs = [each.job for each in page]
-        records = self._backends.store.records_of(jobs)
-        taken_in = self._backends.owed.taken_in([each.case for each in page])
-        trails = self._backends.dead.trails(jobs)
+    def _read(self, jobs: Sequence[str]) -> Iterator[OpenPromise]:
+        letters = self._backends.dead.read(DeadJob(job=job, died_ms=0) for job in jobs)
         now = self._backends.clock.now()
-        for each, record, trail in zip(page, records, trails, strict=True):
-            if each.case not in taken_in or STATES[record.state].final or each.platform not in self._catalogue:
+        for letter, trail in zip(letters, self._backends.dead.trails(jobs), strict=True):
+            platform, record = letter.letter.platform, letter.record
+            if not letter.run or STATES[record.state].final or platform not in self._catalogue:
                 continue
             course = course_of(
                 record, trail,
-                accepted_s=taken_in[each.case],
-                sla=self._catalogue.get(each.platform).sla,
+                accepted_s=letter.accepted_s,
+                sla=self._catalogue.get(platform).sla,
                 calendar=self._calendar, now=now,
             )  # fmt: skip
             if course.promise is not None:
-                yield OpenPromise(
-                    job=each.job, platform=each.platform, record=record, course=course, promise=course.promise
-                )
+                yield OpenPromise(letter=letter, course=course, promise=course.promise)
 
 
 def deadlines(
@@ -156,29 +145,24 @@ def deadlines(
 ) -> dict[str, Deadlines]:
     """Count what is late and at risk at each platform, by the indexes alone, so that it may be asked each second.
 
-    Of dead letters only those count that died beyond the promise, so it is never too many; what waits is not counted.
-    Accepted jobs that the owner holds are left out as far as they are among the oldest.
+    Never too many: jobs whose clock has stood still and what waits are not counted, and of dead letters only those that
+    died beyond the promise.
     """
     now = backends.clock.now()
-    over = {each.key: _ms(calendar.latest_start_of(each.sla, now)) for each in catalogue}
-    risk = {each.key: _ms(calendar.latest_start_of(each.sla, now + each.sla.warning)) for each in catalogue}
-    late, near = backends.owed.accepted(over), backends.owed.accepted(risk)
-    for key in [key for key, count in near.items() if count]:
-        for _, sent_ms in _with_user(backends, key, until_ms=risk[key]):
-            late[key] -= sent_ms <= over[key]
-            near[key] -= 1
-    codes = {(each.platform, REASON_CODES[each.reason] if each.reason else 0) for each in dead if each.platform in over}
-    for (key, _), count in backends.owed.dead({(key, code): over[key] for key, code in codes}).items():
-        late[key] += count
-        near[key] += count
-    return {key: Deadlines(overdue=late[key], at_risk=max(0, near[key] - late[key])) for key in over if near[key] > 0}
+    over = {each.key: calendar.latest_start_of(each.sla, now) for each in catalogue}
+    risk = {each.key: calendar.latest_start_of(each.sla, now + each.sla.warning) for each in catalogue}
+    late, near = backends.expected.counts(over), backends.expected.counts(risk)
+    died = backends.figures.dead_until(dead, over)
+    found = {
+        key: Deadlines(overdue=late[key] + died.get(key, 0), at_risk=max(0, near[key] - late[key])) for key in over
+    }
+    return {key: each for key, each in found.items() if each != Deadlines()}
 
 
-def _with_user(backends: Backends, platform: str, *, until_ms: int) -> list[tuple[str, int]]:
-    """Return those of the oldest accepted jobs that the number's owner holds, or held: their clock ends later."""
-    oldest = backends.owed.oldest(platform, until_ms=until_ms, at_most=_LOOKED_AT_MAX)
-    records = backends.store.records_of([job for job, _ in oldest])
-    return [each for each, record in zip(oldest, records, strict=True) if record.reason is Hold.USER_ACTION]
+def _pages(jobs: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(jobs)
+    while page := list(islice(rest, _PAGE)):
+        yield page
 
 
 def _group(platform: str, found: Sequence[OpenPromise], by_state: Mapping[State, int]) -> dict[str, Any]:
@@ -193,7 +177,3 @@ def _group(platform: str, found: Sequence[OpenPromise], by_state: Mapping[State,
         "oldest_due_at": said(first.promise.due_at),
         "oldest_job": first.job,
     }
-
-
-def _ms(instant: datetime) -> int:
-    return int(instant.timestamp() * 1000)

@@ -1,5 +1,6 @@
 """Open jobs beyond the promised time are found where they are, told of one by one, and counted cheaply."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ops.alerts import AlertCode, alerts
 from ops.job_view import JobDesk
 from ops.overdue import Deadlines, OverdueDesk
 from ops.snapshot import take
+from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from schemas.errors import NotFound
 from schemas.ids import job_id, new_id
@@ -19,6 +21,7 @@ from schemas.state import State
 from tests.command import write_platform
 from tests.fixtures_valkey import NOON, stored
 from tests.letters import accept, record, wait
+from workers.deadline import Deadlines as Passing
 
 DAY = timedelta(days=1)
 # NOON is a Sunday: two working days end when Tuesday does, 16:00 UTC, and the last of them begins a day earlier.
@@ -43,8 +46,6 @@ def owe(backends: Backends, platform: str, *, first: int = 0, reason: Reason | N
     """Let a platform have accepted one job at noon. Returns its case."""
     (case,) = accept(backends, ["alpha", "beta"], first=first)
     record(backends, platform, [case], state=State.ACCEPTED, reason=reason)
-    # The index of what is accepted is the recorder's; here it is what this reader is held against.
-    backends.redis.zadd(backends.keys.accepted(platform), {job_id(case, platform): int(NOON.timestamp() * 1000)})
     return case
 
 
@@ -52,6 +53,11 @@ def clock(backends: Backends) -> ManualClock:
     """Return the clock of the test."""
     assert isinstance(backends.clock, ManualClock)
     return backends.clock
+
+
+def walk(backends: Backends) -> Iterator[str]:
+    """Yield what alpha owes."""
+    return backends.expected.walk("alpha", until=DUE)
 
 
 def found(desk: OverdueDesk, *platforms: str, at_risk: bool = True) -> list[tuple[str, str]]:
@@ -122,12 +128,28 @@ def test_the_clock_stands_still_while_the_owner_holds_the_ball(backends: Backend
     assert "paused" == view.course.promise.standing.value
     assert [] == found(desk)
     assert {} == take(backends, catalogue, taken_s=0).deadlines
+    assert 0 == Passing(backends, catalogue, WorkingDays.load()).step()
+    (owed,) = backends.expected.take("alpha", now=DUE, until=DUE + DAY, at_most=9)
+    assert (job, NOON) == (owed.job, owed.first_sent)
     # The owner has shown it on Wednesday: Thursday and Friday are left.
     record(backends, "alpha", [case], state=State.ACCEPTED, at=DUE + DAY)
     clock(backends).set(DUE + 3 * DAY - timedelta(seconds=1))
     assert [(job, "at_risk")] == found(desk)
     clock(backends).set(DUE + 3 * DAY)
     assert [(job, "overdue")] == found(desk)
+    record(backends, "alpha", [case], state=State.UNBOUND, at=DUE + 3 * DAY)
+    assert (0, [], []) == (backends.expected.count("alpha"), found(desk), list(walk(backends)))
+
+
+@pytest.mark.parametrize("first", [None, Hold.USER_ACTION])
+def test_the_owners_turn_is_known_whatever_came_first(backends: Backends, first: Hold | None) -> None:
+    """Two answers overtake each other on their way: the index must not depend on it (rule 3)."""
+    case = owe(backends, "alpha", reason=first)
+    record(backends, "alpha", [case], state=State.ACCEPTED, reason=None if first else Hold.USER_ACTION)
+    (job,) = walk(backends)
+    assert job_id(case, "alpha") == job
+    assert {"alpha": 0} == backends.expected.counts({"alpha": NOON})
+    assert [] == backends.expected.sent_until("alpha", NOON, at_most=9)
 
 
 def test_the_alerts_count_without_reading_each_job(backends: Backends, catalogue: Catalogue) -> None:
