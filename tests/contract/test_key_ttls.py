@@ -88,7 +88,7 @@ def event(run: str, case: str, platform: str, *, answer: tuple[State, Reason | N
 
 
 def answers_that_come_later(backends: Backends, run: str) -> None:
-    """One that is owed, one that the owner holds, one that came too late; a callback that was taken, and one that was not."""
+    """One that is owed, one its owner holds, one that came too late; a callback that was taken, one that was not."""
     owed, held, ended = new_id(), new_id(), new_id()
     cases = [
         Case(
