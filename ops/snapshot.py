@@ -68,6 +68,7 @@ class Snapshot:
     jobs_today: Mapping[str, int] = field(default_factory=dict)
     sweeps: Mapping[str, SweepFigures] = field(default_factory=dict)
     by_hand: Mapping[str, int] = field(default_factory=dict)  # withdrawals that need a person, by platform
+    callbacks_refused: Mapping[str, int] = field(default_factory=dict)  # within the last hour, by platform
 
     def alive(self, role: str) -> list[Heartbeat]:
         """Return the living processes of a role."""
@@ -125,6 +126,7 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         broker_problem=broker_problem,
         jobs_today=backends.figures.jobs_today(keys, now=now),
         sweeps=_sweeps(backends, now=now),
+        callbacks_refused=backends.callbacks.refused_since(now - LATELY),
         by_hand=Counter(split_job_id(each.job)[1] for each in backends.withdrawals.every() if each.stage in BY_HAND),
     )
 
