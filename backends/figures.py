@@ -37,6 +37,7 @@ class Piles:
     unreadable: int = 0
     orphans: int = 0
     disputes: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +102,11 @@ class Figures:
     def piles(self) -> Piles:
         """Count what a person has to look through."""
         pipe = self._client.pipeline(transaction=False)
-        for key in (self._keys.poison, self._keys.unreadable, self._keys.orphans, self._keys.disputes):
+        keys = self._keys
+        for key in (keys.poison, keys.unreadable, keys.orphans, keys.disputes, keys.late):
             pipe.llen(key)
-        poison, unreadable, orphans, disputes = pipe.execute()
-        return Piles(poison=poison, unreadable=unreadable, orphans=orphans, disputes=disputes)
+        poison, unreadable, orphans, disputes, late = pipe.execute()
+        return Piles(poison=poison, unreadable=unreadable, orphans=orphans, disputes=disputes, late=late)
 
     def dead_since(self, groups: Iterable[DeadGroup], *, since: datetime) -> dict[tuple[str, Reason | None], int]:
         """Count the dead letters of each group that died since then; groups without any are left out."""

@@ -151,7 +151,7 @@ def _every(stop: threading.Event, step: Callable[[], object], every_s: float) ->
 
 def run_simulate(
     folder: Path | None, *, host: str, port: int, seed: int, faults: str, ledger: Path | None,
-    write_catalogue: Path | None, descriptor: int | None,
+    write_catalogue: Path | None, callbacks: str | None, descriptor: int | None,
 ) -> None:  # fmt: skip
     """Serve the fake world until SIGTERM."""
     from simulator.sandbox import write_sandbox
@@ -173,7 +173,9 @@ def run_simulate(
         sys.stderr.write(f"simulating {len(catalogue)} platforms on {base_url} (seed {seed}, faults {faults})\n")
         sys.stderr.flush()
 
-    run_simulator(catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, ready=ready)
+    run_simulator(
+        catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, callbacks=callbacks, ready=ready
+    )
 
 
 def check_health(role: str) -> None:

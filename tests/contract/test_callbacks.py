@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from backends.bootstrap import Backends
 from backends.clock import ManualClock
 from backends.kept import Kind
+from ops.alerts import alerts
 from ops.callback_desk import BODY_BYTES_MAX, CallbackDesk, Reply
+from ops.snapshot import take
 from platforms.catalogue import Catalogue
 from schemas.ids import job_id, new_id
 from schemas.outcome import Hold, Reason, Refusal
@@ -256,6 +258,20 @@ def test_a_review_of_an_older_generation_does_not_move_a_replayed_job(backends: 
     assert (State.PENDING_REVIEW, 1) == (
         record_of(backends, case, "alpha").state, record_of(backends, case, "alpha").generation
     )  # fmt: skip
+
+
+def test_what_was_refused_is_shown_and_told(backends: Backends, catalogue: Catalogue, desk: CallbackDesk) -> None:
+    """The list names the platform, the alert does too; who looks at one platform sees only its own."""
+    (case,) = accepted(backends)
+    item = {"id": job_id(case, "alpha"), "code": "OK"}
+    for _ in range(3):
+        call(desk, backends, item, secrets=(STRANGERS,))
+    desk.take("nobody", {}, b"")
+    told = {a.subject: a.text for a in alerts(take(backends, catalogue, taken_s=0.0)) if a.code == "callbacks_refused"}
+    assert {"alpha", ""} == set(told)
+    assert told["alpha"].startswith("3 callbacks")
+    assert 3 == len(backends.callbacks.newest(at_most=9, platform="alpha"))
+    assert 2 == len(backends.callbacks.newest(at_most=2))
 
 
 # -- many of them ------------------------------------------------------------------------------------------------------
