@@ -69,7 +69,7 @@ def _serve() -> None:
     while True:
         begun_s = time.process_time()
         piece_of_work()
-        print(1000 * (time.process_time() - begun_s), flush=True)  # noqa: T201 - the answer of this process
+        print(1000 * (time.process_time() - begun_s), flush=True)
         if select.select([sys.stdin], [], [], _EACH_S)[0]:
             return
 
