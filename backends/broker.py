@@ -7,6 +7,7 @@ message that no queue takes comes back (`mandatory`), for RabbitMQ would drop it
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from math import ceil
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -15,7 +16,7 @@ from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
-from backends.connect import shown
+from backends.connect import ping, shown
 from backends.keys import Keys
 from schemas.batch import Batch, Lane
 from schemas.errors import BackendUnavailable, ConfigurationError
@@ -198,6 +199,14 @@ class Broker:
             return {
                 name: int(channel.queue_declare(queue=name, passive=not self.on_redis).message_count) for name in names
             }
+
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask the broker for a sign of life, on a connection of its own. Raises BackendUnavailable."""
+        if self.on_redis:
+            ping(self.url, timeout_s=timeout_s)
+            return
+        with _reachable(self.url), Connection(self.url, connect_timeout=timeout_s) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=ceil(timeout_s))
 
     def close(self) -> None:
         """Close every connection."""

@@ -12,6 +12,7 @@ from backends.admission import quota_day
 from backends.connect import text
 from backends.dead import DeadGroup
 from backends.keys import Keys
+from backends.runs import Counters
 from backends.scripts import script
 from schemas.outcome import REASON_CODES, Reason
 
@@ -72,6 +73,10 @@ class Figures:
             oldest_due_s=oldest_due_s,
             by_platform=dict(zip(platforms, counts, strict=True)),
         )
+
+    def totals(self) -> Counters:
+        """Return the counters of the whole store: `cases`, `jobs`, and both by state and verdict."""
+        return Counters.of(self._client.hgetall(self._keys.totals))
 
     def jobs_today(self, platforms: Sequence[str], *, now: datetime) -> dict[str, int]:
         """Count the jobs of the bulk lane that each platform was sent this day, where it has a daily quota."""

@@ -32,7 +32,7 @@ PERMANENT: Final = frozenset(
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
         "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
-        "api-keys",
+        "api-keys", "totals",
     }
 )  # fmt: skip
 
@@ -111,6 +111,11 @@ class Keys:
     def platform(self, platform: str) -> str:
         """Hash: counters of one platform; permanent."""
         return f"{self.namespace}:platform:{platform}"
+
+    @property
+    def totals(self) -> str:
+        """Hash: counters of the whole store: cases, jobs, and both by state and verdict; permanent."""
+        return f"{self.namespace}:totals"
 
     def seen(self, event: str) -> str:
         """String: this result event has been applied; TTL SEEN_TTL_S."""

@@ -20,7 +20,7 @@ def arguments(
     data = event.data
     fixed = [
         keys.seen(event.id), keys.platform(data.platform), keys.dead, keys.disputes, keys.orphans,
-        keys.custody, keys.custody_batches, keys.custody_notes, keys.dead_groups,
+        keys.custody, keys.custody_batches, keys.custody_notes, keys.dead_groups, keys.totals,
     ]  # fmt: skip
     codes = "".join(f",{STATES[state].code}" for state in only_from)
     counters = _counters(event) if counted else []

@@ -163,6 +163,7 @@ class StatusStore:
             self._keys.run_cases(run),
             self._keys.manifest(manifest),
             self._keys.jobs(manifest),
+            self._keys.totals,
         ]
         args: list[Any] = [run, manifest, wanted, len(cases[0].platforms), _CASE_FIELDS]
         accepted_s = int(now.timestamp())

@@ -38,10 +38,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFigures:
-    """One sweep: why its night cannot go on, and for how long nobody has done what is due."""
+    """One sweep: why its night cannot go on, and for how long nobody has done what is due.
+
+    `completed_ms` is when the last night ended that sent all it had planned; 0 if none did.
+    """
 
     problem: str = ""
     overdue_s: float = 0.0
+    completed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,7 @@ class Snapshot:
     jobs_today: Mapping[str, int] = field(default_factory=dict)
     sweeps: Mapping[str, SweepFigures] = field(default_factory=dict)
     by_hand: Mapping[str, int] = field(default_factory=dict)  # withdrawals that need a person, by platform
+    totals: Counters = field(default_factory=lambda: Counters(values={}))
 
     def alive(self, role: str) -> list[Heartbeat]:
         """Return the living processes of a role."""
@@ -125,6 +130,7 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         broker_problem=broker_problem,
         jobs_today=backends.figures.jobs_today(keys, now=now),
         sweeps=_sweeps(backends, now=now),
+        totals=backends.figures.totals(),
         by_hand=Counter(split_job_id(each.job)[1] for each in backends.withdrawals.every() if each.stage in BY_HAND),
     )
 
@@ -141,7 +147,9 @@ def _sweeps(backends: Backends, *, now: datetime) -> dict[str, SweepFigures]:
         standing = backends.sweeps.standing(definition.name)
         since = due_since(definition, standing, now=now)
         overdue_s = (now - since).total_seconds() if since else 0.0
-        found[definition.name] = SweepFigures(problem=standing.problem, overdue_s=overdue_s)
+        found[definition.name] = SweepFigures(
+            problem=standing.problem, overdue_s=overdue_s, completed_ms=standing.completed_ms
+        )
     return found
 
 

@@ -1,6 +1,7 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
 -- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
---   · 8 custody-notes · 9 dead-groups hash; those of the jobs are made of prefixes, for there may be a thousand
+--   · 8 custody-notes · 9 dead-groups hash · 10 totals; those of the jobs are made of prefixes, for there may be a
+--   thousand
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
@@ -277,10 +278,15 @@ for j = 21, 20 + 2 * count, 2 do
   add(event_run, ARGV[j], tonumber(ARGV[j + 1]))
   by_platform[ARGV[j]] = (by_platform[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
 end
+local totals = {}
 for run, counters in pairs(by_run) do
   for name, n in pairs(counters) do
     if n ~= 0 then redis.call('HINCRBY', prefix .. run, name, n) end
+    if string.find(name, '^state:') or string.find(name, '^verdict:') then totals[name] = (totals[name] or 0) + n end
   end
+end
+for name, n in pairs(totals) do
+  if n ~= 0 then redis.call('HINCRBY', KEYS[10], name, n) end
 end
 for name, n in pairs(by_platform) do
   if n ~= 0 then redis.call('HINCRBY', KEYS[2], name, n) end
