@@ -20,6 +20,7 @@ from backends.connect import ping, shown
 from backends.keys import Keys
 from schemas.batch import Batch, Lane
 from schemas.errors import BackendUnavailable, ConfigurationError
+from schemas.notice import Notice
 from schemas.result import ResultEvent
 
 TASK = "renewal.attempt"
@@ -170,6 +171,24 @@ class Broker:
                 content_type="application/cloudevents+json",
                 content_encoding="utf-8",
                 delivery_mode=2,
+            )
+
+    def publish_notice(self, notice: Notice, *, exchange: str) -> None:
+        """Hand a notice to a durable topic exchange of RabbitMQ, made if it is missing; its type is the routing key.
+
+        Raises BackendUnavailable. A notice that no queue is bound for is dropped: that is what a topic is.
+        """
+        topic = Exchange(exchange, type="topic", durable=True)
+        with self._publishing() as producer:
+            producer.publish(
+                notice.model_dump_json().encode(),
+                exchange=topic,
+                routing_key=notice.type.value,
+                declare=[topic],
+                content_type="application/cloudevents+json",
+                content_encoding="utf-8",
+                delivery_mode=2,
+                message_id=notice.id,
             )
 
     @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ class Piles:
     unreadable: int = 0
     orphans: int = 0
     disputes: int = 0
+    undelivered: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +107,10 @@ class Figures:
     def piles(self) -> Piles:
         """Count what a person has to look through."""
         pipe = self._client.pipeline(transaction=False)
-        for key in (self._keys.poison, self._keys.unreadable, self._keys.orphans, self._keys.disputes):
-            pipe.llen(key)
-        poison, unreadable, orphans, disputes = pipe.execute()
-        return Piles(poison=poison, unreadable=unreadable, orphans=orphans, disputes=disputes)
+        names = [field.name for field in fields(Piles)]
+        for name in names:
+            pipe.llen(getattr(self._keys, name))
+        return Piles(**dict(zip(names, pipe.execute(), strict=True)))
 
     def dead_since(self, groups: Iterable[DeadGroup], *, since: datetime) -> dict[tuple[str, Reason | None], int]:
         """Count the dead letters of each group that died since then; groups without any are left out."""

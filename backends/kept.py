@@ -20,6 +20,7 @@ class Kind(StrEnum):
     ORPHANS = "orphans"  # results for cases that are not known here
     DISPUTES = "disputes"  # final answers that contradict the recorded one
     UNREADABLE = "unreadable"  # entries of the broker that are no message
+    UNDELIVERED = "undelivered"  # notices that a subscriber did not take in all that time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

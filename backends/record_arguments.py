@@ -5,6 +5,7 @@ from typing import Any, Final
 import orjson
 
 from backends.keys import SEEN_TTL_S, TRAIL_TTL_S, Keys
+from schemas.notice import NoticeType
 from schemas.outcome import REASON_CODES
 from schemas.result import Alike, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State
@@ -14,13 +15,22 @@ _SETTLING: Final = {Holder.NOBODY, Holder.PERSON}
 
 
 def arguments(
-    event: ResultEvent, keys: Keys, *, counted: bool = True, only_from: frozenset[State] = frozenset()
+    event: ResultEvent,
+    keys: Keys,
+    *,
+    counted: bool = True,
+    only_from: frozenset[State] = frozenset(),
+    tells: bool = False,
 ) -> tuple[list[str], list[Any]]:
-    """Return KEYS and ARGV that apply an event. With `only_from` it is a decision: no attempt, and nothing was sent."""
+    """Return KEYS and ARGV that apply an event; with `tells` the outbox learns of cases that are settled by it.
+
+    With `only_from` it is a decision: no attempt, and nothing was sent.
+    """
     data = event.data
     fixed = [
         keys.seen(event.id), keys.platform(data.platform), keys.dead, keys.disputes, keys.orphans,
         keys.custody, keys.custody_batches, keys.custody_notes, keys.dead_groups, keys.totals,
+        *([keys.outbox] if tells else []),
     ]  # fmt: skip
     codes = "".join(f",{STATES[state].code}" for state in only_from)
     counters = _counters(event) if counted else []
@@ -103,7 +113,10 @@ def states_for_lua() -> str:
     )
     names = (State.QUEUED, State.WAITING, State.DEAD)
     codes = ",".join(str(STATES[name].code) for name in names)
-    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
+    return (
+        f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
+        f"local CASE_SETTLED = '{NoticeType.CASE_SETTLED}'\n"
+    )
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

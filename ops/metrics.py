@@ -36,6 +36,7 @@ def families(now: Snapshot, found: Iterable[Alert], *, version: str) -> Iterator
     yield from _of_platforms(now)
     yield from _of_queues(now)
     yield from _of_trouble(now, found)
+    yield from _of_subscribers(now)
     yield from _of_processes(now)
     yield InfoMetricFamily("renewal_build", "What is running.", value={"version": version})
 
@@ -109,15 +110,25 @@ def _of_queues(now: Snapshot) -> Iterator[Metric]:
 
 def _of_trouble(now: Snapshot, found: Iterable[Alert]) -> Iterator[Metric]:
     piles = {"poison": now.piles.poison, "unreadable": now.piles.unreadable, "orphans": now.piles.orphans,
-             "disputes": now.piles.disputes}  # fmt: skip
+             "disputes": now.piles.disputes, "undelivered": now.piles.undelivered}  # fmt: skip
     yield _gauge("renewal_kept_items", "What was kept whole for a person to look through.", ("kind",),
                  of={(kind,): count for kind, count in piles.items()})  # fmt: skip
     told: Counter[tuple[str, ...]] = Counter({(code, code.severity, ""): 0 for code in AlertCode})
     told.update((alert.code, alert.code.severity, alert.subject) for alert in found)
-    yield _gauge("renewal_alerts", "What `renewal alerts` tells now; subject is a platform or a sweep, if any.",
+    yield _gauge("renewal_alerts", "What `renewal alerts` tells now; subject is a platform, sweep or subscriber.",
                  ("code", "severity", "subject"), of=told)  # fmt: skip
     yield _gauge("renewal_sweep_last_success_timestamp_seconds", "When the last night ended that sent all it planned.",
                  ("sweep",), of={(name,): s.completed_ms / 1000 for name, s in now.sweeps.items() if name})  # fmt: skip
+
+
+def _of_subscribers(now: Snapshot) -> Iterator[Metric]:
+    named = {name: each for name, each in now.subscribers.items() if name}
+    yield _counter("renewal_notices_delivered", "Notices that a subscriber took.", ("subscriber",),
+                   of={(name,): each.told.delivered for name, each in named.items()})  # fmt: skip
+    yield _gauge("renewal_subscriber_failures", "Failures in a row.", ("subscriber",),
+                 of={(name,): each.told.failures for name, each in named.items()})  # fmt: skip
+    yield _gauge("renewal_subscriber_behind_seconds", "How old the first notice is that a subscriber has not got.",
+                 ("subscriber",), of={(name,): each.behind_s for name, each in named.items()})  # fmt: skip
 
 
 def _of_processes(now: Snapshot) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from backends.bootstrap import Backends, open_backends
 from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
+from ops.announcer import announcing
 from ops.lifeline import stop_on_signals
 from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
@@ -65,6 +66,8 @@ def run_recorder() -> None:
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
     from producers.replay import Replayer
+    from workers.app import transport_of
+    from workers.notifier import notifying
     from workers.scheduler import Scheduler
 
     stop = stop_on_signals()
@@ -72,6 +75,8 @@ def run_scheduler() -> None:
         backends.broker.declare()
         beside = [threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))]
         beside += sweeping(backends, catalogue, stop)
+        beside += announcing(backends, catalogue, stop)
+        beside += notifying(backends, lambda: transport_of(backends.settings), stop)
         for thread in beside:
             thread.start()
         try:

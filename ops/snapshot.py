@@ -13,6 +13,7 @@ from backends.figures import Piles, Server, WaitingFigures
 from backends.gates import GateView
 from backends.heartbeat import Heartbeat
 from backends.runs import Counters
+from backends.subscribers import Told
 from backends.withdrawals import BY_HAND
 from ops.health import PlatformHealth, between, health_of
 from platforms.catalogue import Catalogue
@@ -22,6 +23,7 @@ from schemas.errors import BackendUnavailable, ConfigurationError
 from schemas.ids import split_job_id
 from schemas.outcome import Reason
 from schemas.state import DISPATCHER_STATES
+from workers.subscriptions import Subscriptions
 
 LATELY: Final = timedelta(hours=1)
 RESULTS: Final = "results"
@@ -49,6 +51,15 @@ class SweepFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriberFigures:
+    """One system that is told what happens; `behind_s` is how old the first notice is that it has not got."""
+
+    told: Told = field(default_factory=Told)
+    behind_s: float = 0.0
+    problem: str = ""  # of the file that names it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The system at one moment. `taken_s` is for differences only; `redriven` counts since ever.
 
@@ -72,6 +83,7 @@ class Snapshot:
     jobs_today: Mapping[str, int] = field(default_factory=dict)
     sweeps: Mapping[str, SweepFigures] = field(default_factory=dict)
     by_hand: Mapping[str, int] = field(default_factory=dict)  # withdrawals that need a person, by platform
+    subscribers: Mapping[str, SubscriberFigures] = field(default_factory=dict)
     totals: Counters = field(default_factory=lambda: Counters(values={}))
 
     def alive(self, role: str) -> list[Heartbeat]:
@@ -130,6 +142,7 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         broker_problem=broker_problem,
         jobs_today=backends.figures.jobs_today(keys, now=now),
         sweeps=_sweeps(backends, now=now),
+        subscribers=_subscribers(backends, now=now),
         totals=backends.figures.totals(),
         by_hand=Counter(split_job_id(each.job)[1] for each in backends.withdrawals.every() if each.stage in BY_HAND),
     )
@@ -151,6 +164,22 @@ def _sweeps(backends: Backends, *, now: datetime) -> dict[str, SweepFigures]:
             problem=standing.problem, overdue_s=overdue_s, completed_ms=standing.completed_ms
         )
     return found
+
+
+def _subscribers(backends: Backends, *, now: datetime) -> dict[str, SubscriberFigures]:
+    try:
+        names = Subscriptions.load(backends.settings.subscribers).names
+    except ConfigurationError as error:
+        return {"": SubscriberFigures(problem=str(error))}
+    return {name: subscriber_figures(backends, name, now=now) for name in names}
+
+
+def subscriber_figures(backends: Backends, name: str, *, now: datetime) -> SubscriberFigures:
+    """Return how one subscriber does."""
+    told = backends.subscribers.told(name)
+    waits = backends.outbox.after(told.place, at_most=1)
+    behind_s = (now - waits[0].at).total_seconds() if waits else 0.0
+    return SubscriberFigures(told=told, behind_s=max(0.0, behind_s))
 
 
 def _queues(backends: Backends) -> tuple[dict[str, int], str]:

@@ -1,7 +1,7 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
 -- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
---   · 8 custody-notes · 9 dead-groups hash · 10 totals; those of the jobs are made of prefixes, for there may be a
---   thousand
+--   · 8 custody-notes · 9 dead-groups hash · 10 totals · and where settled cases are told of, 11 outbox stream;
+--   those of the jobs are made of prefixes, for there may be a thousand
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
@@ -11,8 +11,8 @@
 --   anything between them, or '@' and places of the manifest, `start end` each, the end not among them
 -- returns: {applied, unchanged, disputed, orphaned, case ids applied where ARGV 15 is given …}; {-1} if the event was
 --   applied before
--- STATES (code → final, clean, rank, plain), TRAIL_MAX, ID_BYTES and RECORD_BYTES are put before this text by
--- backends/store.py.
+-- STATES (code → final, clean, rank, plain), TRAIL_MAX, CASE_SETTLED, ID_BYTES and RECORD_BYTES are put before this
+-- text by backends/store.py.
 if ARGV[10] ~= '' then
   redis.call('ZREM', KEYS[6], ARGV[10])
   redis.call('HDEL', KEYS[7], ARGV[10])
@@ -113,6 +113,13 @@ local function case_at(sheet, place)
   return string.sub(sheet.ids, place * ID_BYTES + 1, (place + 1) * ID_BYTES)
 end
 
+-- Says that a case has a verdict, or after a contradiction another one.
+local function tell(sheet, place, after)
+  if not KEYS[11] then return end
+  redis.call('XADD', KEYS[11], '*', 'type', CASE_SETTLED, 'data', '{"case":"' .. case_at(sheet, place) .. '","run":"'
+    .. sheet.run .. '","verdict":"' .. string.sub(after, 9) .. '"}')
+end
+
 -- Counts a case's job as closed or as an exception. Nearly all cases turn in the same few ways: each is found once.
 local function turn(sheet, place, closes, excepts)
   if not closes and not excepts then return end
@@ -131,6 +138,7 @@ local function turn(sheet, place, closes, excepts)
   if turned.before ~= turned.after then
     if turned.before then add(sheet.run, turned.before, -1) end
     add(sheet.run, turned.after, 1)
+    tell(sheet, place, turned.after)
   end
 end
 

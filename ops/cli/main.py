@@ -12,6 +12,7 @@ from ops.cli import (
     actions,
     audit,
     dead,
+    events,
     forecast,
     kept,
     keys,
@@ -50,6 +51,7 @@ app.add_typer(platforms.app, name="platforms")
 app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")
 app.add_typer(actions.app, name="actions")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 roles.add_to(app)
 
