@@ -24,6 +24,9 @@ CALLBACK_TTL_S: Final = 3600
 # A shift and a handover; then a key is shown again.
 SESSION_TTL_S: Final = 12 * 3600
 
+# Longer than one call to a subscriber may take; who died while telling it is replaced after this.
+SUBSCRIBER_LEASE_TTL_S: Final = 30
+
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
     {
@@ -35,7 +38,7 @@ PERMANENT: Final = frozenset(
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
         "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
-        "api-keys",
+        "api-keys", "totals", "outbox", "announced", "subscriber", "undelivered",
     }
 )  # fmt: skip
 
@@ -114,6 +117,11 @@ class Keys:
     def platform(self, platform: str) -> str:
         """Hash: counters of one platform; permanent."""
         return f"{self.namespace}:platform:{platform}"
+
+    @property
+    def totals(self) -> str:
+        """Hash: counters of the whole store: cases, jobs, and both by state and verdict; permanent."""
+        return f"{self.namespace}:totals"
 
     def seen(self, event: str) -> str:
         """String: this result event has been applied; TTL SEEN_TTL_S."""
@@ -364,6 +372,29 @@ class Keys:
     def unacked_index(self, group: str) -> str:
         """Sorted set of the broker: delivery tags by when the message was taken, seconds."""
         return f"{self.namespace}:unacked-index:{group}"
+
+    @property
+    def outbox(self) -> str:
+        """Stream: what the operator's systems are to be told; trimmed once all of them have got it; permanent."""
+        return f"{self.namespace}:outbox"
+
+    @property
+    def announced(self) -> str:
+        """Hash: gate, sweep or platform → the last state of it that was told; permanent."""
+        return f"{self.namespace}:announced"
+
+    def subscriber(self, name: str) -> str:
+        """Hash: how far one subscriber has been told, see `backends.subscribers`; permanent."""
+        return f"{self.namespace}:subscriber:{name}"
+
+    def subscriber_lease(self, name: str) -> str:
+        """String: who tells a subscriber now; TTL SUBSCRIBER_LEASE_TTL_S."""
+        return f"{self.namespace}:subscriber-lease:{name}"
+
+    @property
+    def undelivered(self) -> str:
+        """List: JSON of every notice that a subscriber did not take in three days, whole; permanent."""
+        return f"{self.namespace}:undelivered"
 
     @property
     def unreadable(self) -> str:

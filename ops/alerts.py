@@ -14,6 +14,7 @@ TRIPS_MIN: Final = 3
 DUE_LATE_S: Final = 60.0
 RESULTS_BACKLOG: Final = 1000
 SWEEP_LATE_S: Final = 900.0
+SUBSCRIBER_LATE_S: Final = 900.0
 
 
 class Severity(StrEnum):
@@ -46,6 +47,7 @@ class AlertCode(StrEnum):
     CALLBACKS_REFUSED = "callbacks_refused"
     WITHDRAWALS_BY_HAND = "withdrawals_by_hand"
     REDRIVEN = "redriven"
+    SUBSCRIBER_FAILING = "subscriber_failing"
 
     @property
     def severity(self) -> Severity:
@@ -99,7 +101,7 @@ class Alert:
 def alerts(now: Snapshot, earlier: Snapshot | None = None) -> list[Alert]:
     """Return what is wrong, the most severe first. `earlier` shows what has grown since."""
     found = [*_of_processes(now), *_of_queues(now), *_of_store(now), *_of_platforms(now), *_of_jobs(now, earlier),
-             *_of_sweeps(now)]  # fmt: skip
+             *_of_sweeps(now), *_of_subscribers(now)]  # fmt: skip
     order = {code: place for place, code in enumerate(AlertCode)}
     return sorted(found, key=lambda alert: (order[alert.code], alert.subject))
 
@@ -142,6 +144,26 @@ def _of_sweeps(now: Snapshot) -> Iterator[Alert]:
     for platform, count in now.by_hand.items():
         text = f"a person tells the platform of {count:,} numbers that were taken back"
         yield Alert(code=AlertCode.WITHDRAWALS_BY_HAND, subject=platform, text=text)
+
+
+def _of_subscribers(now: Snapshot) -> Iterator[Alert]:
+    code = AlertCode.SUBSCRIBER_FAILING
+    for name, subscriber in now.subscribers.items():
+        told = subscriber.told
+        failing_s = now.at.timestamp() - told.failing_ms / 1000 if told.failing_ms else 0.0
+        if subscriber.problem:
+            yield Alert(code=code, subject=name, text=f"nobody is told: {subscriber.problem}")
+        elif told.gone_ms:
+            yield Alert(code=code, subject=name, text="it has answered 410 and is told nothing more")
+        elif failing_s > SUBSCRIBER_LATE_S:
+            text = f"it has taken nothing for {duration_text(failing_s)}: {told.problem}"
+            yield Alert(code=code, subject=name, text=text)
+        elif subscriber.behind_s > SUBSCRIBER_LATE_S:
+            text = f"the first notice that it has not got is {duration_text(subscriber.behind_s)} old"
+            yield Alert(code=code, subject=name, text=text)
+    if now.piles.undelivered:
+        text = f"{now.piles.undelivered:,} notices were not taken in three days, and are kept"
+        yield Alert(code=code, text=text)
 
 
 def _of_platforms(now: Snapshot) -> Iterator[Alert]:

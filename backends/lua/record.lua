@@ -1,7 +1,8 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
 -- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
 --   · 8 custody-notes · 9 dead-groups hash · 10 accepted sorted set · 11 polls sorted set · 12 late list
---   · 13 paused sorted set; those of the jobs are made of prefixes, for there may be a thousand
+--   · 13 paused sorted set · 14 totals · and where settled cases are told of, 15 outbox stream; those of the jobs are made
+--   of prefixes, for there may be a thousand
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
@@ -12,7 +13,7 @@
 -- returns: {applied, unchanged, disputed, orphaned, case ids applied where ARGV 15 is given …}; {-1} if the event was
 --   applied before
 -- STATES (code → final, clean, rank, settles, unanswered), codes of some states and of the reason USER_ACTION, TRAIL_MAX,
--- ID_BYTES and RECORD_BYTES are put before this text by backends/store.py.
+-- CASE_SETTLED, ID_BYTES and RECORD_BYTES are put before this text by backends/store.py.
 if ARGV[10] ~= '' then
   redis.call('ZREM', KEYS[6], ARGV[10])
   redis.call('HDEL', KEYS[7], ARGV[10])
@@ -127,6 +128,13 @@ local function case_at(sheet, place)
   return string.sub(sheet.ids, place * ID_BYTES + 1, (place + 1) * ID_BYTES)
 end
 
+-- Says that a case has a verdict, or after a contradiction another one.
+local function tell(sheet, place, after)
+  if not KEYS[15] then return end
+  redis.call('XADD', KEYS[15], '*', 'type', CASE_SETTLED, 'data', '{"case":"' .. case_at(sheet, place) .. '","run":"'
+    .. sheet.run .. '","verdict":"' .. string.sub(after, 9) .. '"}')
+end
+
 -- Counts a case's job as closed or as an exception. Nearly all cases turn in the same few ways: each is found once.
 local function turn(sheet, place, closes, excepts)
   if not closes and not excepts then return end
@@ -145,6 +153,7 @@ local function turn(sheet, place, closes, excepts)
   if turned.before ~= turned.after then
     if turned.before then add(sheet.run, turned.before, -1) end
     add(sheet.run, turned.after, 1)
+    tell(sheet, place, turned.after)
   end
 end
 
@@ -298,10 +307,15 @@ for j = 21, 20 + 2 * count, 2 do
   add(event_run, ARGV[j], tonumber(ARGV[j + 1]))
   by_platform[ARGV[j]] = (by_platform[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
 end
+local totals = {}
 for run, counters in pairs(by_run) do
   for name, n in pairs(counters) do
     if n ~= 0 then redis.call('HINCRBY', prefix .. run, name, n) end
+    if string.find(name, '^state:') or string.find(name, '^verdict:') then totals[name] = (totals[name] or 0) + n end
   end
+end
+for name, n in pairs(totals) do
+  if n ~= 0 then redis.call('HINCRBY', KEYS[14], name, n) end
 end
 for name, n in pairs(by_platform) do
   if n ~= 0 then redis.call('HINCRBY', KEYS[2], name, n) end

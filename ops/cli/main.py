@@ -13,6 +13,7 @@ from ops.cli import (
     audit,
     callbacks,
     dead,
+    events,
     forecast,
     kept,
     keys,
@@ -54,6 +55,7 @@ app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")
 app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(actions.app, name="actions")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 roles.add_to(app)
 
