@@ -70,6 +70,7 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from ops.overdue import OverdueDesk
     from platforms.calendar import WorkingDays
     from producers.replay import Replayer
     from workers.app import transport_of
@@ -83,7 +84,7 @@ def run_scheduler() -> None:
         # Beside the releasing of what is due: a step may take a while where many letters or answers are late.
         steps = (
             (Replayer(backends, catalogue).step, _REPLAY_S),
-            (Deadlines(backends, catalogue, WorkingDays.load()).step, _DEADLINE_S),
+            (Deadlines(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue)).step, _DEADLINE_S),
         )
         beside = [threading.Thread(target=_every, args=(stop, step, every_s)) for step, every_s in steps]
         beside += sweeping(backends, catalogue, stop)
