@@ -51,6 +51,7 @@ class What(StrEnum):
     SWEEP_RESUME = "sweep.resume"
     SWEEP_RECLAIM = "sweep.reclaim"
     SWEEP_TOLD = "sweep.told"
+    EVENTS_RESUME = "events.resume"
 
 
 def whoami() -> str:

@@ -26,11 +26,13 @@ from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
+from backends.outbox import Outbox
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
 from backends.settings import Settings
 from backends.store import StatusStore
+from backends.subscribers import Subscribers
 from backends.sweeps import Sweeps
 from backends.vault import Vault, new_key_file, write_key_file
 from backends.waiting import WaitingSet
@@ -65,6 +67,8 @@ class Backends:
     origins: Origins
     replays: Replays
     sweeps: Sweeps
+    outbox: Outbox
+    subscribers: Subscribers
     withdrawals: Withdrawals
     heartbeats: Heartbeats
     figures: Figures
@@ -89,7 +93,7 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
     broker = Broker(settings.broker_url or settings.redis_url, keys)
     custody = Custody(redis, keys)
     manifests = Manifests(redis, keys, vault)
-    store = StatusStore(redis, keys, vault, manifests)
+    store = StatusStore(redis, keys, vault, manifests, tells=settings.subscribers is not None)
     return Backends(
         settings=settings,
         redis=redis,
@@ -113,6 +117,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         origins=Origins(redis, keys, vault),
         replays=Replays(redis, keys),
         sweeps=Sweeps(redis, keys),
+        outbox=Outbox(redis, keys, wanted=settings.subscribers is not None),
+        subscribers=Subscribers(redis, keys),
         withdrawals=Withdrawals(redis, keys),
         heartbeats=Heartbeats(redis, keys),
         figures=Figures(redis, keys),

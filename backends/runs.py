@@ -22,6 +22,11 @@ class Counters:
 
     values: dict[str, int]
 
+    @classmethod
+    def of(cls, found: dict[Any, Any]) -> "Counters":
+        """Take the counters out of a hash that may say other things too."""
+        return cls(values={text(name): int(value) for name, value in found.items() if value.lstrip(b"-").isdigit()})
+
     def get(self, name: str) -> int:
         """Return one counter; 0 where nothing was counted."""
         return self.values.get(name, 0)
@@ -174,14 +179,14 @@ class Runs:
 
     def counters(self, run: str) -> Counters:
         """Return the counters of a run; empty for a run that is not known."""
-        return _counters(self._client.hgetall(self._keys.run(run)))
+        return Counters.of(self._client.hgetall(self._keys.run(run)))
 
     def platform_counters(self, platforms: Sequence[str]) -> dict[str, Counters]:
         """Return the counters of each platform, in one round trip."""
         pipe = self._client.pipeline(transaction=False)
         for platform in platforms:
             pipe.hgetall(self._keys.platform(platform))
-        return {platform: _counters(found) for platform, found in zip(platforms, pipe.execute(), strict=True)}
+        return {platform: Counters.of(found) for platform, found in zip(platforms, pipe.execute(), strict=True)}
 
 
 def _facts(run: str, said: dict[bytes, bytes], started: float | None) -> RunFacts:
@@ -189,7 +194,7 @@ def _facts(run: str, said: dict[bytes, bytes], started: float | None) -> RunFact
         run=run,
         file=text(said.get(b"file", b"")),
         started_s=started or 0,
-        counters=_counters(said),
+        counters=Counters.of(said),
         cursor=_cursor(said.get(b"cursor")),
         read_whole=b"rejected" in said,
         read_s=int(said.get(b"read_s", 0)),
@@ -203,7 +208,3 @@ def _cursor(said: Any) -> Cursor:
         return Cursor()
     found = orjson.loads(said)
     return Cursor(**found | {"other_runs": tuple(found["other_runs"])})
-
-
-def _counters(found: dict[Any, Any]) -> Counters:
-    return Counters(values={text(name): int(value) for name, value in found.items() if value.lstrip(b"-").isdigit()})

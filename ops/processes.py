@@ -17,6 +17,7 @@ from backends.bootstrap import Backends, open_backends
 from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
+from ops.announcer import announcing
 from ops.lifeline import stop_on_signals
 from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
@@ -71,7 +72,9 @@ def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
     from platforms.calendar import WorkingDays
     from producers.replay import Replayer
+    from workers.app import transport_of
     from workers.deadline import Deadlines
+    from workers.notifier import notifying
     from workers.scheduler import Scheduler
 
     stop = stop_on_signals()
@@ -84,6 +87,8 @@ def run_scheduler() -> None:
         )
         beside = [threading.Thread(target=_every, args=(stop, step, every_s)) for step, every_s in steps]
         beside += sweeping(backends, catalogue, stop)
+        beside += announcing(backends, catalogue, stop)
+        beside += notifying(backends, lambda: transport_of(backends.settings), stop)
         for thread in beside:
             thread.start()
         try:

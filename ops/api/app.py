@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from ops.api import callbacks, health
+from ops.api import callbacks, health, metrics
 from ops.api.door import Door
 from ops.api.problems import handle_problems
 
@@ -16,4 +16,5 @@ def make_app(door: Door) -> FastAPI:
     handle_problems(app)
     app.include_router(health.router)
     app.include_router(callbacks.router)
+    app.include_router(metrics.router)
     return app

@@ -30,7 +30,7 @@ from backends.waiting import Why
 from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.case import Case
 from schemas.ids import new_id
-from schemas.outcome import Fault, Reason, Refusal
+from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
 from schemas.state import State
 from tests.fixtures_valkey import NOON
@@ -88,18 +88,19 @@ def event(run: str, case: str, platform: str, *, answer: tuple[State, Reason | N
 
 
 def answers_that_come_later(backends: Backends, run: str) -> None:
-    """One that is owed, one that came too late, and a callback that was taken beside one that was not."""
-    owed, ended = new_id(), new_id()
+    """One that is owed, one its owner holds, one that came too late; a callback that was taken, one that was not."""
+    owed, held, ended = new_id(), new_id(), new_id()
     cases = [
         Case(
             id=case, number=NUMBER, token=backends.vault.token(NUMBER), line=line, cutoff_at=CUTOFF,
             basis=Basis.PLANNED_RELEASE, cycle=case, reference="", platforms=("alpha",),
         )
-        for line, case in enumerate((owed, ended), start=4)
+        for line, case in enumerate((owed, held, ended), start=4)
     ]  # fmt: skip
     backends.store.accept(run, cases, now=NOON)
     for case, state in ((owed, State.ACCEPTED), (ended, State.EXPIRED), (ended, State.UNBOUND)):
         backends.store.apply(event(run, case, "alpha", answer=(state, None)))
+    backends.store.apply(event(run, held, "alpha", answer=(State.ACCEPTED, Hold.USER_ACTION)))
     assert backends.callbacks.begin("alpha", f"for {NUMBER}", b"{}") is None
     backends.callbacks.end("alpha", f"for {NUMBER}", status=202, content={"taken": 1}, taken=1)
     backends.callbacks.refuse("alpha", "signature", items=1, body=NUMBER.encode())
