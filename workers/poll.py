@@ -140,11 +140,11 @@ class Poller:
 
 
 def _news(platform: Platform, answer: Answer, *, now: datetime) -> dict[str, Answered]:
-    """Return what an answer says, by case, but that a job is still accepted. Pure."""
+    """Return what an answer says, by case, but that a job is still accepted and its platform at it. Pure."""
     return {
         split_job_id(job)[0]: entry
         for job, entry in interpret(platform, answer, now=now).results.items()
-        if isinstance(entry, Answered) and entry.outcome is not Outcome.ACCEPTED
+        if isinstance(entry, Answered) and (entry.outcome is not Outcome.ACCEPTED or entry.reason)
     }
 
 

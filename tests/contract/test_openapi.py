@@ -375,7 +375,7 @@ def test_the_bounds_of_a_callback_are_those_of_the_code() -> None:
     """Who collects results knows when to send them."""
     many = DOC["components"]["schemas"]["Callback"]["anyOf"][1]["properties"]["results"]
     assert ITEMS_MAX == many["maxItems"]
-    assert {"id", "code", "reason", "reference"} == set(properties("CallbackResult"))
+    assert {"id", "code", "reason", "reference", "next"} == set(properties("CallbackResult"))
 
 
 def test_the_example_server_answers_later_by_callback_and_by_poll(platform: Platform) -> None:
