@@ -21,15 +21,19 @@ from backends.keys import (
     RECLAIMED_TTL_S,
     REPLAY_LOCK_TTL_S,
     SEEN_TTL_S,
+    SUBSCRIBER_LEASE_TTL_S,
     TRAIL_TTL_S,
     Keys,
 )
+from backends.outbox import START, Outbox
 from backends.replays import Group
+from backends.subscribers import Told
 from backends.sweeps import Denied, Night
 from backends.waiting import Why
 from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.case import Case
 from schemas.ids import new_id
+from schemas.notice import PlatformSuspended
 from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
 from schemas.state import State
@@ -72,6 +76,7 @@ def busy(backends: Backends) -> Backends:
     take_into_custody(backends, run, case)
     replay(backends, case)
     sweep(backends, case)
+    tell(backends)
     act = Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}", before={}, after={})
     backends.actions.append(act)
     return backends
@@ -139,6 +144,15 @@ def sweep(backends: Backends, case: str) -> None:
     assert 1 == backends.withdrawals.request([f"{case}.alpha"], now=NOON)
 
 
+def tell(backends: Backends) -> None:
+    """Let a platform's suspension be told to one subscriber, who did not want to hear of it."""
+    outbox = Outbox(backends.redis, backends.keys, wanted=True)
+    assert outbox.announce("gate:alpha", "suspended", PlatformSuspended(platform="alpha", reason="dns"))
+    assert backends.subscribers.lease("crm", holder="w")
+    posted = outbox.after(START, at_most=9)
+    backends.subscribers.give_up("crm", posted, told=Told(problem="HTTP 500"), place=posted[-1].place)
+
+
 def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
     """A batch of one job."""
     return Batch(
@@ -186,6 +200,7 @@ def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
         "reclaimed",
         "sweep-forecast",
         "callback",
+        "subscriber-lease",
     } == {family(key) for key in names(busy)}
 
 
@@ -202,7 +217,8 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "quota": QUOTA_TTL_S,
             "trail": TRAIL_TTL_S,
             "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S,
-            "sweep-forecast": FORECAST_TTL_S, "callback": CALLBACK_TTL_S}  # fmt: skip
+             "sweep-forecast": FORECAST_TTL_S, "callback": CALLBACK_TTL_S,
+             "subscriber-lease": SUBSCRIBER_LEASE_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)
