@@ -51,6 +51,12 @@ class What(StrEnum):
     SWEEP_RESUME = "sweep.resume"
     SWEEP_RECLAIM = "sweep.reclaim"
     SWEEP_TOLD = "sweep.told"
+    RUN_SUBMIT = "run.submit"
+    AUTHORISATION_WITHDRAW = "authorisation.withdraw"
+    INSTRUMENT_RECORD = "instrument.record"
+    INSTRUMENT_END = "instrument.end"
+    OWNER_LINK_MAKE = "owner_link.make"
+    OWNER_LINK_REVOKE = "owner_link.revoke"
 
 
 def whoami() -> str:

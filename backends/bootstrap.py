@@ -10,6 +10,7 @@ from redis import Redis
 from backends.actions import Actions
 from backends.admission import Admission
 from backends.api_keys import ApiKeys
+from backends.authorisations import Authorisations
 from backends.broker import Broker
 from backends.clock import Clock, SystemClock
 from backends.connect import connect
@@ -20,10 +21,12 @@ from backends.embedded import EmbeddedValkey
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
+from backends.instruments import Instruments
 from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
+from backends.owner_links import OwnerLinks
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
@@ -66,6 +69,9 @@ class Backends:
     figures: Figures
     api_keys: ApiKeys
     sessions: Sessions
+    authorisations: Authorisations
+    instruments: Instruments
+    owner_links: OwnerLinks
     clock: Clock
 
     def close(self) -> None:
@@ -112,6 +118,9 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         figures=Figures(redis, keys),
         api_keys=ApiKeys(redis, keys),
         sessions=Sessions(redis, keys),
+        authorisations=Authorisations(redis, keys),
+        instruments=Instruments(redis, keys),
+        owner_links=OwnerLinks(redis, keys),
         clock=clock,
     )
 

@@ -28,6 +28,7 @@ EVENTS: Final = {
     "sweep.night": "a night of a sweep begins, ends or cannot go on; `what` says which",
     "sweep.row_refused": "a row of an inventory is wrong; only the first of a night are logged",
     "withdrawal.failed": "a platform could not be told that a number was taken back",
+    "upload.waiting": "a file that came over HTTP is not read on for now",
     "recorder.reconnecting": "the recorder has lost Redis or its broker",
     "scheduler.waiting": "the scheduler has lost Redis or its broker",
     "message.unreadable": "an entry of the broker's records that is no message is kept as it is",

@@ -13,12 +13,14 @@ from ops.cli import (
     audit,
     dead,
     forecast,
+    instruments,
     kept,
     keys,
     lookups,
     platforms,
     release,
     renew,
+    request,
     retries,
     roles,
     runs,
@@ -43,6 +45,8 @@ forecast.add_to(app)
 audit.add_to(app)
 watch.add_to(app)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(request.app, name="request")
+app.add_typer(instruments.app, name="instruments")
 app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
