@@ -1,5 +1,6 @@
 """One entry of the catalogue: everything the dispatcher knows about a platform."""
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -72,9 +73,23 @@ class Retry(_Strict):
 
 
 class Sla(_Strict):
-    """How soon the platform has promised to answer."""
+    """How soon the platform has promised to answer: in working days (0 is the same day), or in minutes."""
 
     working_days: Annotated[int, Field(ge=0, le=60)] = 5
+    minutes: Annotated[int | None, Field(ge=1, le=7 * 24 * 60)] = None
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.minutes is not None and "working_days" in self.model_fields_set:
+            raise ValueError("expected working_days or minutes, not both")
+        return self
+
+    @property
+    def warning(self) -> timedelta:
+        """How long before its end a promise counts as at risk: the last working day, or a fair part of less."""
+        if self.minutes is not None:
+            return timedelta(minutes=self.minutes) / 5
+        return timedelta(days=1) if self.working_days else timedelta(hours=6)
 
 
 class Refused(_Strict):
