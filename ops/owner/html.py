@@ -27,8 +27,8 @@ class OwnerHtml:
         source, *_ = PackageLoader("ops.owner").get_source(self._pages, _STYLE)
         self._style = Markup(source)  # noqa: S704 - a file of ours
         digest = b64encode(hashlib.sha256(source.encode()).digest()).decode()
-        self.policy = f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none';"
-            " frame-ancestors 'none'"
+        style = f"style-src 'sha256-{digest}'"
+        self.policy = f"default-src 'none'; {style}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
     def page(self, view: OwnerView, *, language: str, token: str) -> str:
         """Return the page of a case."""

@@ -12,6 +12,7 @@ from ops.api.door import Door, TheDoor
 from ops.owner.html import OwnerHtml, as_data
 from ops.owner.view import OwnerView, owner_view
 from ops.owner.words import chosen
+from platforms.calendar import WorkingDays
 from producers.authorisation_end import AuthorisationEnd
 from schemas.errors import NotFound
 

@@ -40,9 +40,8 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "slow": "访问太频繁，请过一会儿再试。",
         "other_language": "English",
         "group_bank": "银行", "group_device": "智能设备", "group_education": "教育", "group_express": "快递",
-        "group_finance": "银行、支付与理财", "group_food": "餐饮外卖", "group_games": "游戏", "group_government": "政务",
-        "group_health": "医疗健康",
-        "group_dating": "婚恋交友", "group_local": "本地生活", "group_mobility": "出行汽车",
+        "group_finance": "银行、支付与理财", "group_food": "餐饮外卖", "group_games": "游戏",
+        "group_government": "政务", "group_health": "医疗健康", "group_dating": "婚恋交友", "group_local": "本地生活", "group_mobility": "出行汽车",
         "group_music": "音乐音频", "group_news": "资讯阅读", "group_office": "办公", "group_shopping": "购物",
         "group_social": "社交", "group_tools": "工具", "group_travel": "旅行票务", "group_video": "视频直播",
         "group_other": "其他",
@@ -70,8 +69,8 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "platforms": "{platforms} platforms",
         "by_platform": "Platform by platform",
         "withdraw_title": "Withdraw your authorisation",
-        "withdraw_about": "Whatever has not been sent is stopped. Platforms that were asked already are told, where they"
-        " can be told. A binding that is removed does not come back. This cannot be undone.",
+        "withdraw_about": "Whatever has not been sent is stopped. Platforms that were asked already are told, where"
+        " they can be told. A binding that is removed does not come back. This cannot be undone.",
         "withdraw_sure": "I understand, and want to withdraw",
         "withdraw_button": "Withdraw",
         "footer": "Whoever knows this link can see this page, so do not pass it on. It ends after 30 days.",
