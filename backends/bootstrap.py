@@ -21,12 +21,14 @@ from backends.embedded import EmbeddedValkey
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
+from backends.idempotency import Idempotency
 from backends.instruments import Instruments
 from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
 from backends.owner_links import OwnerLinks
+from backends.pace import Paces
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
@@ -72,6 +74,8 @@ class Backends:
     authorisations: Authorisations
     instruments: Instruments
     owner_links: OwnerLinks
+    idempotency: Idempotency
+    paces: Paces
     clock: Clock
 
     def close(self) -> None:
@@ -121,6 +125,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         authorisations=Authorisations(redis, keys),
         instruments=Instruments(redis, keys),
         owner_links=OwnerLinks(redis, keys),
+        idempotency=Idempotency(redis, keys, vault),
+        paces=Paces(redis, keys),
         clock=clock,
     )
 

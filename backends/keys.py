@@ -23,6 +23,10 @@ FORECAST_TTL_S: Final = 90 * 86400
 SESSION_TTL_S: Final = 12 * 3600
 # Longer than any promise to an owner; who asks later is given a new link.
 OWNER_LINK_TTL_S: Final = 30 * 86400
+# Whoever does not know whether a request arrived asks again within a day.
+IDEMPOTENCY_TTL_S: Final = 86_400
+# Longer than any burst takes to be free again.
+PACE_TTL_S: Final = 3600
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
@@ -342,6 +346,14 @@ class Keys:
     def owner_links(self, case: str) -> str:
         """Set: the digests of the links that lead to one case; TTL OWNER_LINK_TTL_S."""
         return f"{self.namespace}:owner-links:{case}"
+
+    def idempotency(self, token: str) -> str:
+        """String: sealed JSON of a request that is or was answered, by caller and key; TTL IDEMPOTENCY_TTL_S."""
+        return f"{self.namespace}:idempotency:{token}"
+
+    def pace(self, name: str, who: str) -> str:
+        """String: when a caller's whole burst is free again (GCRA), microseconds; TTL PACE_TTL_S."""
+        return f"{self.namespace}:pace:{name}:{who}"
 
     @property
     def heartbeats(self) -> str:
