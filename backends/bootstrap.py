@@ -27,6 +27,7 @@ from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
+from backends.owed import Owed
 from backends.owner_links import OwnerLinks
 from backends.pace import Paces
 from backends.replays import Replays
@@ -64,6 +65,7 @@ class Backends:
     dead: DeadLetters
     kept: KeptItems
     origins: Origins
+    owed: Owed
     replays: Replays
     sweeps: Sweeps
     withdrawals: Withdrawals
@@ -115,6 +117,7 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         dead=DeadLetters(redis, keys, store),
         kept=KeptItems(redis, keys),
         origins=Origins(redis, keys, vault),
+        owed=Owed(redis, keys),
         replays=Replays(redis, keys),
         sweeps=Sweeps(redis, keys),
         withdrawals=Withdrawals(redis, keys),

@@ -1,7 +1,7 @@
 """Dead letters as they are stored: grouped by platform and reason, by time, and what each job went through."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -195,7 +195,14 @@ class DeadLetters:
 
     def trail(self, job: str) -> list[Step]:
         """Return what a job that is or was not plain went through, oldest first."""
-        return [_step(orjson.loads(body)) for body in self._client.lrange(self._keys.trail(job), 0, -1)]
+        return self.trails([job])[0]
+
+    def trails(self, jobs: Sequence[str]) -> list[list[Step]]:
+        """Return the trail of each job, in one round trip; empty where there is none."""
+        pipe = self._client.pipeline(transaction=False)
+        for job in jobs:
+            pipe.lrange(self._keys.trail(job), 0, -1)
+        return [[_step(orjson.loads(body)) for body in found] for found in pipe.execute()]
 
 
 def _takes(wanted: DeadFilter, group: str) -> bool:

@@ -155,6 +155,10 @@ class Keys:
         """List: JSON of every final answer that contradicts the recorded one; permanent."""
         return f"{self.namespace}:disputes"
 
+    def accepted(self, platform: str) -> str:
+        """Sorted set: jobs whose answer one platform still owes, by when they were first sent, ms; permanent."""
+        return f"{self.namespace}:accepted:{platform}"
+
     @property
     def orphans(self) -> str:
         """List: JSON of results for cases that are not known here; permanent."""

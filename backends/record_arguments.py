@@ -10,7 +10,7 @@ from schemas.result import Alike, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State
 
 _TRAIL_MAX: Final = 50
-_SETTLING: Final = {Holder.NOBODY, Holder.PERSON}
+_SETTLING: Final = {Holder.NOBODY, Holder.OPERATOR}
 
 
 def arguments(

@@ -264,7 +264,8 @@ def _answered(
 def _accepted(content: Mapping[str, Any]) -> Answered:
     expected_by = _text(content.get("expected_by"))
     detail = f"expected by {expected_by}"[:DETAIL_CHARS_MAX] if expected_by else None
-    return _answered(Outcome.ACCEPTED, content, detail=detail)
+    reason = Hold.USER_ACTION if content.get("next") == "user" else None
+    return _answered(Outcome.ACCEPTED, content, reason=reason, detail=detail)
 
 
 def _meaning(entry: Entry) -> tuple[object, object]:

@@ -17,6 +17,7 @@ from ops.cli import (
     kept,
     keys,
     lookups,
+    overdue,
     platforms,
     release,
     renew,
@@ -50,6 +51,7 @@ app.add_typer(instruments.app, name="instruments")
 app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
+app.add_typer(overdue.app, name="overdue")
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")

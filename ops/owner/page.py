@@ -3,10 +3,10 @@
 from typing import Annotated, Final
 
 import orjson
-from backends.pace import Pace
 from fastapi import APIRouter, Depends, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from backends.pace import Pace
 from ops.api.access import address_of, limit_headers
 from ops.api.door import Door, TheDoor
 from ops.owner.html import OwnerHtml, as_data

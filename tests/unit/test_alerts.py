@@ -11,6 +11,7 @@ from backends.custody import Phase
 from backends.figures import Piles, Server
 from backends.runs import Counters
 from ops.alerts import DUE_LATE_S, RESULTS_BACKLOG, SWEEP_LATE_S, TRIPS_MIN, AlertCode, Severity, alerts
+from ops.overdue import Deadlines
 from ops.snapshot import Held, Snapshot, SweepFigures
 from schemas.outcome import Fault
 from schemas.state import STATES, State
@@ -48,6 +49,8 @@ WRONG: list[tuple[AlertCode, dict[str, Any]]] = [
     (AlertCode.PLATFORM_SUSPENDED, with_gate(state=GateState.SUSPENDED, reason="unauthorized")),
     (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.BROKEN, trips=TRIPS_MIN)),
     (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.PROBING, trips=TRIPS_MIN)),
+    (AlertCode.DEADLINE_MISSED, {"deadlines": {"alpha": Deadlines(overdue=3)}}),
+    (AlertCode.DEADLINE_AT_RISK, {"deadlines": {"alpha": Deadlines(at_risk=3)}}),
     (AlertCode.DEAD_GROWING, {"dead_lately": {("alpha", Fault.TIMEOUT): 2}}),
     (AlertCode.FOR_REVIEW, {"counters": {"alpha": REVIEWED}}),
     (AlertCode.ORPHANS_PRESENT, {"piles": Piles(orphans=1)}),
