@@ -101,6 +101,7 @@ def run_console(descriptor: int | None) -> None:
     from ops.api.app import make_app
     from ops.api.door import Door
     from ops.cancelling import finish_cancels
+    from ops.uploads import Uploads, read_until
 
     # The server hands a signal on to whoever listened before it: that must not be the default, which ends it all.
     stop_on_signals()
@@ -119,8 +120,15 @@ def run_console(descriptor: int | None) -> None:
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
+        ended, uploads = threading.Event(), Uploads(backends, catalogue)
+        reading = threading.Thread(target=read_until, args=(ended, uploads))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
-            uvicorn.Server(config).run(sockets=[sock])
+            reading.start()
+            try:
+                uvicorn.Server(config).run(sockets=[sock])
+            finally:
+                ended.set()
+                reading.join()
 
 
 def console_socket(settings: Settings) -> socket.socket:

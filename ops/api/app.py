@@ -16,22 +16,27 @@ from ops.api import (
     records,
     release,
     replays,
+    requests,
     retries,
     runs,
     sweeps,
+    uploads,
 )
 from ops.api.door import Door
 from ops.api.frame import Frame
 from ops.api.guard import Guard
 from ops.api.problems import ProblemBody, WrongField, documented, handle_problems
+from ops.owner import page
 
 # What is answered before a route is reached.
 _OF_A_BODY: Final = {str(status): documented(408, 409, 413)[status] for status in (408, 409, 413)}
 _ABOUT: Final = "Renew recycled phone numbers (二次号码焕新) at every platform, and follow what became of each request."
 # In the order in which the documentation shows them.
 _ROUTERS: Final = (
+    requests.router,
     cases.router,
     release.router,
+    uploads.router,
     runs.router,
     platforms.router,
     retries.router,
@@ -43,6 +48,7 @@ _ROUTERS: Final = (
     records.router,
     health.router,
     docs_page.router,
+    page.router,
 )
 
 

@@ -1,4 +1,4 @@
-"""A person's request: exactly the platforms that its owner listed are asked, and only while that holds (requirement 7)."""
+"""A person's request: exactly the platforms that its owner listed are asked, while that holds (requirement 7)."""
 
 import base64
 from collections.abc import Iterator, Sequence

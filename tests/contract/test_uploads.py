@@ -2,7 +2,6 @@
 
 import gzip
 import os
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -10,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import producers.submit
@@ -195,24 +194,24 @@ def test_a_run_that_is_cancelled_before_it_is_read_is_not_read(backends: Backend
 
 def test_what_broke_off_while_it_came_is_let_go(backends: Backends, uploads: Uploads) -> None:
     """A console that was killed while a file came leaves a part of it behind; one that comes now is left alone."""
-    upload = uploads.begin(TERMS, key="k")
-    upload.write(content())
-    uploads.step(Event())
-    assert 1 == len(list(uploads.folder.iterdir()))
-    past_s = NOON.timestamp() - 2 * 3600
-    for path in (upload._path, upload._path / "rows.sealed"):
-        os.utime(path, (past_s, past_s))
-    uploads.step(Event())
-    assert [] == list(uploads.folder.iterdir())
+    with uploads.begin(TERMS, key="k") as upload:
+        upload.write(content())
+        uploads.step(Event())
+        assert 1 == len(list(uploads.folder.iterdir()))
+        past_s = NOON.timestamp() - 2 * 3600
+        for path in (upload._path, upload._path / "rows.sealed"):
+            os.utime(path, (past_s, past_s))
+        uploads.step(Event())
+        assert [] == list(uploads.folder.iterdir())
 
 
 # -- the sealed file ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def vault() -> Iterator[Vault]:
+def vault() -> Vault:
     """Some keys."""
-    yield Vault.parse(new_key_file(), source="test")
+    return Vault.parse(new_key_file(), source="test")
 
 
 def sealed(path: Path, vault: Vault, data: bytes) -> int:
@@ -223,6 +222,7 @@ def sealed(path: Path, vault: Vault, data: bytes) -> int:
     return writer.blocks
 
 
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(0, 2 * BLOCK_BYTES), max_size=4))
 def test_what_is_sealed_is_read_back(tmp_path_factory: pytest.TempPathFactory, vault: Vault, sizes: list[int]) -> None:
     """Whatever the lengths of what comes in."""
