@@ -146,11 +146,14 @@ def test_a_file_that_cannot_be_read_at_all_is_refused_at_once(uploads: Uploads, 
     assert {} == left(uploads)
 
 
-def test_a_file_that_breaks_in_the_middle_says_so(backends: Backends, uploads: Uploads) -> None:
+def test_a_file_that_breaks_in_the_middle_says_so(
+    backends: Backends, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What came before the break is sent; a packed file that was cut is the usual case."""
-    body = gzip.compress(content(rows=30_000), mtime=0)
+    monkeypatch.setattr(producers.submit, "CHUNK_ROWS", 1000)
+    body = gzip.compress(content(rows=8_000), mtime=0)
     terms = Terms(name="f", instrument=INSTRUMENT, who="w", form="csv", packed=True)
-    run, _ = hand_in(uploads, body[: len(body) // 4], terms=terms)
+    run, _ = hand_in(uploads, body[: 3 * len(body) // 4], terms=terms)
     uploads.step(Event())
     facts = backends.runs.facts([run])[0]
     assert "reading has ended" in facts.waits
