@@ -12,13 +12,12 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from platforms.calendar import ZONE, Due, WorkingDays
-from platforms.remedies import Remedy, remedy_of
-
 from backends.authorisations import Given
 from backends.store import CaseView, epoch
+from platforms.calendar import ZONE, Due, WorkingDays
 from platforms.catalogue import Catalogue
 from platforms.model import Name, Platform
+from platforms.remedies import Remedy, remedy_of
 from schemas.outcome import Hold, Refusal
 from schemas.record import JobRecord
 from schemas.state import STATES, State
@@ -102,8 +101,8 @@ def owner_view(
     members: dict[str, list[Line]] = defaultdict(list)
     for key in (*case.platforms, *case.settled):
         entry = catalogue.get(key) if key in catalogue else None
-        members[_group(entry)].append(_line(key, entry, case.record(key)))
-    groups = tuple(_gathered(name, members[name]) for name in sorted(members, key=_place))
+        members[group_of(entry)].append(_line(key, entry, case.record(key)))
+    groups = tuple(sorted((_gathered(name, lines) for name, lines in members.items()), key=_place))
     withdrawn = given is not None and given.withdrawn_at is not None
     due = _due(case, catalogue, calendar)
     return OwnerView(
@@ -118,13 +117,16 @@ def owner_view(
     )
 
 
-def _group(entry: Platform | None) -> str:
+def group_of(entry: Platform | None) -> str:
+    """Return the group under which a platform is shown; several sensitive categories share one."""
     return "other" if entry is None else _SENSITIVE.get(entry.category, entry.category)
 
 
-def _place(group: str) -> tuple[bool, str]:
-    """Groups with lines first, in the alphabet's order."""
-    return group in SENSITIVE_GROUPS, group
+def _place(group: Group) -> tuple[bool, int, str]:
+    """What an owner has to know or to do comes first, and the sensitive ones last, in an order that tells nothing."""
+    if group.key in SENSITIVE_GROUPS:
+        return True, 0, group.key
+    return False, min(_loudness(line) for line in group.lines), group.key
 
 
 def _line(key: str, entry: Platform | None, record: JobRecord) -> Line:
@@ -146,7 +148,7 @@ def _turn(record: JobRecord) -> With:
 
 def _gathered(key: str, lines: Sequence[Line]) -> Group:
     sensitive = key in SENSITIVE_GROUPS
-    ordered = sorted(lines, key=lambda line: (_LOUD_FIRST.index(line.standing), line.name.en.casefold()))
+    ordered = sorted(lines, key=lambda line: (_loudness(line), line.name.en.casefold()))
     return Group(
         key=key,
         platforms=len(lines),
@@ -156,8 +158,11 @@ def _gathered(key: str, lines: Sequence[Line]) -> Group:
     )
 
 
-# What an owner has to know or to do comes first.
-_LOUD_FIRST: Final = (Standing.NOT_POSSIBLE, Standing.IN_PROGRESS, Standing.DONE)
+def _loudness(line: Line) -> int:
+    """What an owner has to do comes first, then what they have to know, then what goes on."""
+    if line.turn is With.OWNER:
+        return 0
+    return {Standing.NOT_POSSIBLE: 1, Standing.IN_PROGRESS: 2, Standing.DONE: 3}[line.standing]
 
 
 def _worst(standings: Iterable[Standing]) -> Standing:
