@@ -25,6 +25,16 @@ class Given:
     withdrawn_by: str = ""
     withdrawn_at: datetime | None = None
 
+    def row(self) -> dict[str, Any]:
+        """Return it as programs read it."""
+        return {
+            **self.authorisation.model_dump(mode="json"),
+            "recorded_by": self.recorded_by,
+            "recorded_at": self.recorded_at.isoformat(timespec="seconds"),
+            "withdrawn_by": self.withdrawn_by or None,
+            "withdrawn_at": self.withdrawn_at.isoformat(timespec="seconds") if self.withdrawn_at else None,
+        }
+
     def over_at(self, now: datetime) -> bool:
         """Whether nothing more may be sent under it."""
         return self.withdrawn_at is not None or now >= self.authorisation.expires_at

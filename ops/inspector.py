@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from backends.authorisations import Given
 from backends.bootstrap import Backends
 from backends.runs import Counters, RunFacts
 from backends.store import CaseView
@@ -57,6 +58,10 @@ class Inspector:
     def details(self, case: str) -> dict[str, dict[str, Any]]:
         """Return what is known of a case's jobs beyond their records, by platform."""
         return self._backends.store.details(case)
+
+    def authorisation(self, case: str) -> Given | None:
+        """Return the owner's authorisation of a case; None for one that rests on something else."""
+        return self._backends.authorisations.of(case)
 
     def waits(self, case: CaseView) -> dict[str, WaitingBatch]:
         """Return what each open job of a case waits in, by platform; a job that is on its way waits in nothing."""

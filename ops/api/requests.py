@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from ops.api.access import OperatorCaller
+from ops.api.access import OperatorCaller, Reader
 from ops.api.door import TheDoor
 from ops.api.idempotency import KEY_NEEDED, KEY_TAKEN, OnceRoute
 from ops.api.problems import Problem, documented
@@ -14,6 +14,7 @@ from ops.owner.link_desk import LinkDesk
 from ops.request_form import RequestForm
 from producers.authorisation_end import AuthorisationEnd
 from producers.request import Received, Requests, WrongField
+from schemas.authorisation import Authorisation
 from schemas.ids import ID_PATTERN
 
 router = APIRouter(prefix="/v1", tags=["requests"], route_class=OnceRoute)
@@ -53,6 +54,15 @@ class RequestAnswer(_Body):
         )
 
 
+class AuthorisationAnswer(Authorisation):
+    """What the owner allowed in a case, who recorded it, and its withdrawal."""
+
+    recorded_by: str
+    recorded_at: datetime
+    withdrawn_by: str | None
+    withdrawn_at: datetime | None
+
+
 class WithdrawalBody(_Body):
     """Why the owner's authorisation ends; kept in the actions log."""
 
@@ -84,6 +94,16 @@ def submit_request(body: RequestForm, response: Response, *, door: TheDoor, call
     link = LinkDesk(door.backends, who=who).make(received.case)
     response.headers["Location"] = f"/v1/cases/{received.case}"
     return RequestAnswer.of(received, OwnerLinkBody(url=link.url, expires_at=link.expires_at))
+
+
+@router.get("/cases/{case}/authorisation", responses=documented(404), summary="What the owner allowed in a case")
+def show_authorisation(case: CaseIdPath, *, door: TheDoor, _: Reader) -> AuthorisationAnswer:
+    """Return it as it was recorded; a case of bulk work has none."""
+    door.inspector.case(case)
+    given = door.inspector.authorisation(case)
+    if given is None:
+        raise Problem(404, "this case does not rest on an owner's authorisation")
+    return AuthorisationAnswer.model_validate(given.row())
 
 
 @router.post("/cases/{case}/authorisation/withdraw", dependencies=[KEY_TAKEN], responses=documented(404, 409),

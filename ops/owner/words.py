@@ -26,7 +26,6 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "ask_desk": "请向您的运营商客服咨询。",
         "sensitive": "为保护他人隐私，以下各类只显示总体进度。",
         "count": "{done} / {platforms} 个平台已完成",
-        "platforms": "{platforms} 个平台",
         "by_platform": "各平台进度",
         "withdraw_title": "撤回授权",
         "withdraw_about": "撤回后，还没有发送的申请会全部停止；已经发送的，我们会通知支持撤回的平台。"
@@ -67,7 +66,6 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "ask_desk": "Please ask your operator's service desk.",
         "sensitive": "To protect the privacy of others, these are shown only as a whole.",
         "count": "{done} of {platforms} done",
-        "platforms": "platforms: {platforms}",
         "by_platform": "Platform by platform",
         "withdraw_title": "Withdraw your authorisation",
         "withdraw_about": "Whatever has not been sent is stopped. Platforms that were asked already are told, where"

@@ -144,12 +144,15 @@ def test_an_authorisation_is_withdrawn(api: Api, backends: Backends) -> None:
     case = submit(api).json()["case"]
     answer = api.ask("POST", f"/v1/cases/{case}/authorisation/withdraw", json={"reason": "changed their mind"})
     assert {"case": case, "cancelled": 1, "withdrawals": 0} == answer.json()
+    shown = api.get(f"/v1/cases/{case}/authorisation")
+    assert (["alipay"], "app_login", "api:admin") == (shown["platforms"], shown["method"], shown["withdrawn_by"])
     assert State.CANCELLED is record_of(backends, case, "alipay").state
     (entry,) = backends.actions.list(what=What.AUTHORISATION_WITHDRAW)
     assert ("api:admin", "changed their mind") == (entry.action.who, entry.action.reason)
     (other,) = accept(backends, ["alipay"])
     path = "/v1/cases/{}/authorisation/withdraw"
     assert 409 == api.ask("POST", path.format(other), json={"reason": "x"}).status_code
+    assert 404 == api.ask("GET", f"/v1/cases/{other}/authorisation").status_code
     assert 404 == api.ask("POST", path.format(new_id()), json={"reason": "x"}).status_code
     assert 422 == api.ask("POST", path.format(case), json={"reason": "  "}).status_code
 

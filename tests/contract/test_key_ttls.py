@@ -18,6 +18,7 @@ from backends.keys import (
     ADMISSION_TTL_S,
     FORECAST_TTL_S,
     IDEMPOTENCY_TTL_S,
+    OWNER_LINK_TTL_S,
     PACE_TTL_S,
     PERMANENT,
     QUOTA_TTL_S,
@@ -32,9 +33,11 @@ from backends.pace import Pace
 from backends.replays import Group
 from backends.sweeps import Denied, Night
 from backends.waiting import Why
+from schemas.authorisation import Authorisation, Method
 from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.case import Case
 from schemas.ids import new_id
+from schemas.instrument import Instrument
 from schemas.outcome import Fault, Reason, Refusal
 from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
 from schemas.state import State
@@ -77,6 +80,7 @@ def busy(backends: Backends) -> Backends:
     replay(backends, case)
     sweep(backends, case)
     come_in(backends)
+    ask(backends, case)
     act = Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}", before={}, after={})
     backends.actions.append(act)
     return backends
@@ -134,6 +138,19 @@ def come_in(backends: Backends) -> None:
     backends.idempotency.finish(asked, Answer(status=200, headers={}, body=b"{}"))
 
 
+def ask(backends: Backends, case: str) -> None:
+    """Let an owner authorise, follow a link and withdraw, and the operator record an instrument."""
+    ends = NOON + timedelta(days=1)
+    said = Authorisation(
+        platforms=("alpha",), notice_version="1", language="zh", method=Method.COUNTER, given_at=NOON, expires_at=ends
+    )
+    backends.authorisations.record(case, said, by="somebody", now=NOON)
+    backends.authorisations.withdraw(case, by="somebody", now=NOON)
+    backends.owner_links.make(case, now=NOON)
+    made = Instrument(key="notice", title="T", document_number="7", approver="A", valid_from=NOON, valid_until=ends)
+    backends.instruments.record(made, by="somebody", now=NOON)
+
+
 def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
     """A batch of one job."""
     return Batch(
@@ -183,6 +200,8 @@ def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
         "session",
         "pace",
         "idempotency",
+        "owner-link",
+        "owner-links",
     } == {family(key) for key in names(busy)}
 
 
@@ -200,7 +219,8 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
             "trail": TRAIL_TTL_S,
             "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S,
             "sweep-forecast": FORECAST_TTL_S, "session": SESSION_TTL_S, "pace": PACE_TTL_S,
-            "idempotency": IDEMPOTENCY_TTL_S}  # fmt: skip
+            "idempotency": IDEMPOTENCY_TTL_S, "owner-link": OWNER_LINK_TTL_S,
+            "owner-links": OWNER_LINK_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)
