@@ -12,12 +12,14 @@ from backends.admission import Admission
 from backends.api_keys import ApiKeys
 from backends.authorisations import Authorisations
 from backends.broker import Broker
+from backends.callbacks import Callbacks
 from backends.clock import Clock, SystemClock
 from backends.connect import connect
 from backends.custody import Custody
 from backends.dead import DeadLetters
 from backends.dispatch import Dispatch
 from backends.embedded import EmbeddedValkey
+from backends.expected import ExpectedAnswers
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
@@ -27,7 +29,6 @@ from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
-from backends.owed import Owed
 from backends.owner_links import OwnerLinks
 from backends.pace import Paces
 from backends.replays import Replays
@@ -64,8 +65,9 @@ class Backends:
     waiting_view: WaitingView
     dead: DeadLetters
     kept: KeptItems
+    callbacks: Callbacks
+    expected: ExpectedAnswers
     origins: Origins
-    owed: Owed
     replays: Replays
     sweeps: Sweeps
     withdrawals: Withdrawals
@@ -116,8 +118,9 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         waiting_view=WaitingView(redis, keys, manifests),
         dead=DeadLetters(redis, keys, store),
         kept=KeptItems(redis, keys),
+        callbacks=Callbacks(redis, keys),
+        expected=ExpectedAnswers(redis, keys),
         origins=Origins(redis, keys, vault),
-        owed=Owed(redis, keys),
         replays=Replays(redis, keys),
         sweeps=Sweeps(redis, keys),
         withdrawals=Withdrawals(redis, keys),

@@ -52,11 +52,15 @@ class DeadJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """One dead letter with what is known of it. `mask` and `run` are empty if its case is gone."""
+    """One dead letter with what is known of it. `mask` and `run` are empty if its case is gone.
+
+    `accepted_s` is when its case was taken in, seconds since 1970 UTC.
+    """
 
     letter: DeadJob
     mask: str
     run: str
+    accepted_s: int
     record: JobRecord
     about: dict[str, Any]
 
@@ -174,15 +178,16 @@ class DeadLetters:
         while page := list(islice(rest, _PAGE)):
             pipe = self._client.pipeline(transaction=False)
             for letter in page:
-                pipe.hmget(self._keys.case(letter.case), "mask", "run")
+                pipe.hmget(self._keys.case(letter.case), "mask", "run", "accepted")
                 pipe.hget(self._keys.details(letter.case), letter.platform)
             found = pipe.execute()
             records = self._store.records_of([letter.job for letter in page])
-            for letter, record, (mask, run), about in zip(page, records, found[::2], found[1::2], strict=True):
+            for letter, record, (mask, run, at), about in zip(page, records, found[::2], found[1::2], strict=True):
                 yield DeadLetter(
                     letter=letter,
                     mask=text(mask or b""),
                     run=text(run or b""),
+                    accepted_s=int(at or 0),
                     record=record,
                     about=orjson.loads(about) if about else {},
                 )

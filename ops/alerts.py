@@ -43,6 +43,7 @@ class AlertCode(StrEnum):
     FOR_REVIEW = "for_review"
     ORPHANS_PRESENT = "orphans_present"
     DISPUTES_PRESENT = "disputes_present"
+    CALLBACKS_REFUSED = "callbacks_refused"
     WITHDRAWALS_BY_HAND = "withdrawals_by_hand"
     REDRIVEN = "redriven"
 
@@ -167,6 +168,9 @@ def _of_jobs(now: Snapshot, earlier: Snapshot | None) -> Iterator[Alert]:
     for (platform, reason), count in now.dead_lately.items():
         text = f"{count:,} jobs died of {reason or 'nothing known'} within the last hour"
         yield Alert(code=AlertCode.DEAD_GROWING, subject=platform, text=text)
+    for platform, count in now.callbacks_refused.items():
+        text = f"{count:,} callbacks were refused within the last hour; they changed nothing"
+        yield Alert(code=AlertCode.CALLBACKS_REFUSED, subject=platform, text=text)
     for platform, counters in now.counters.items():
         if count := counters.by_state().get(State.PENDING_REVIEW, 0):
             text = f"{count:,} answers need a person: mostly codes that the catalogue does not know"

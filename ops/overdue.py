@@ -5,50 +5,50 @@ worker at this moment, and soon in one of the others; and what is for review, of
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from backends.bootstrap import Backends
-from backends.dead import DeadFilter, DeadGroup, DeadJob
+from backends.dead import DeadFilter, DeadGroup, DeadJob, DeadLetter
 from backends.waiting_view import WaitingFilter
 from ops.course import Course, course_of
 from ops.when import said
 from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
+from platforms.model import Sla
 from platforms.promise import Promise, Standing
 from schemas.ids import job_id
-from schemas.outcome import REASON_CODES, Hold
-from schemas.record import JobRecord
 from schemas.state import STATES, State
 
 JOB_FIELDS: Final = (
     "platform", "number", "case", "state", "reason", "standing", "started_at", "due_at", "late_s", "late_party", "job",
 )  # fmt: skip
 GROUP_FIELDS: Final = (
-    "platform",
-    "overdue",
-    "at_risk",
-    "for_review",
-    "oldest_started_at",
-    "oldest_due_at",
-    "oldest_job",
-)
+    "platform", "overdue", "at_risk", "for_review", "oldest_started_at", "oldest_due_at", "oldest_job",
+)  # fmt: skip
 _PAGE: Final = 500
-# So many of the oldest accepted jobs of a platform are looked at one by one, each time a snapshot is taken.
-_LOOKED_AT_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPromise:
     """One open job with the promise about it."""
 
-    job: str
-    platform: str
-    record: JobRecord
+    letter: DeadLetter
     course: Course
     promise: Promise
+
+    @property
+    def job(self) -> str:
+        """The id of the job."""
+        return self.letter.letter.job
+
+    @property
+    def platform(self) -> str:
+        """The platform of the job."""
+        return self.letter.letter.platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,45 +66,65 @@ class OverdueDesk:
         self._backends, self._catalogue = backends, catalogue
         self._calendar = WorkingDays.load()
 
-    def select(self, platforms: Sequence[str] = (), *, at_risk: bool = True) -> list[OpenPromise]:
-        """Return the jobs that are overdue, with `at_risk` those as well whose last day has begun; first due first.
+    def select(self, platforms: Sequence[str] = (), *, at_risk: bool = True, at_most: int = _PAGE) -> list[OpenPromise]:
+        """Return the jobs that are due first: overdue, with `at_risk` those as well whose last day has begun.
 
         Raises NotFound for a platform that the catalogue does not have.
         """
+        chosen, now = self._chosen(platforms), self._backends.clock.now()
         wanted = {Standing.OVERDUE, Standing.AT_RISK} if at_risk else {Standing.OVERDUE}
-        chosen = self._catalogue.select(list(platforms)) if platforms else self._catalogue
-        found: dict[str, OpenPromise] = {}
-        for page in self._pages(chosen):
-            found |= {each.job: each for each in self._read(page) if each.promise.standing in wanted}
-        return sorted(found.values(), key=lambda each: (each.promise.due_at, each.job))
+        jobs = [*self._accepted(chosen, at_most=at_most), *self._others(chosen, now=now)]
+        # A job that changes hands meanwhile may be seen in two of them.
+        found = {each.job: each for each in self._read(jobs) if each.promise.standing in wanted}
+        return sorted(found.values(), key=_due_first)[:at_most]
 
     def rows(self, chosen: Sequence[OpenPromise]) -> Iterator[dict[str, Any]]:
         """Yield jobs as a list shows them; `late_s` is negative while there is time left."""
-        for start in range(0, len(chosen), _PAGE):
-            page = chosen[start : start + _PAGE]
-            letters = self._backends.dead.read(DeadJob(job=each.job, died_ms=0) for each in page)
-            for each, letter in zip(page, letters, strict=True):
-                yield {
-                    "platform": each.platform,
-                    "number": letter.mask or None,
-                    "case": letter.letter.case,
-                    "state": each.record.state,
-                    "reason": each.record.reason,
-                    "standing": each.promise.standing.value,
-                    "started_at": said(each.promise.started_at),
-                    "due_at": said(each.promise.due_at),
-                    "late_s": round((each.course.now - each.promise.due_at).total_seconds()),
-                    "late_party": each.course.late,
-                    "job": each.job,
-                }
-
-    def groups(self, chosen: Sequence[OpenPromise]) -> list[dict[str, Any]]:
-        """Return them by platform, the most overdue first, each with the one that is due first."""
-        together: dict[str, list[OpenPromise]] = defaultdict(list)
         for each in chosen:
-            together[each.platform].append(each)
-        counters = self._backends.runs.platform_counters(list(together))
-        rows = [_group(key, found, counters[key].by_state()) for key, found in together.items()]
+            record = each.letter.record
+            yield {
+                "platform": each.platform,
+                "number": each.letter.mask or None,
+                "case": each.letter.letter.case,
+                "state": record.state,
+                "reason": record.reason,
+                "standing": each.promise.standing.value,
+                "started_at": said(each.promise.started_at),
+                "due_at": said(each.promise.due_at),
+                "late_s": round((each.course.now - each.promise.due_at).total_seconds()),
+                "late_party": each.course.late,
+                "job": each.job,
+            }
+
+    def groups(self, platforms: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return how many there are at each platform, the most overdue first, and the one that is due first.
+
+        Of what platforms have accepted only the first is read: an index counts the others.
+        """
+        chosen, now = self._chosen(platforms), self._backends.clock.now()
+        over, risk = bounds(chosen, self._calendar, now=now)
+        late, near = self._backends.expected.counts(over), self._backends.expected.counts(risk)
+        together: dict[str, dict[str, OpenPromise]] = defaultdict(dict)
+        for each in self._read(self._others(chosen, now=now)):
+            if each.promise.standing in {Standing.OVERDUE, Standing.AT_RISK}:
+                together[each.platform][each.job] = each
+        firsts = {each.platform: each for each in self._read(self._accepted(chosen, at_most=1))}
+        counters = self._backends.runs.platform_counters(list(over))
+        rows = []
+        for key in over:
+            others = list(together[key].values())
+            overdue = sum(each.promise.standing is Standing.OVERDUE for each in others)
+            found = sorted([*others, *([firsts[key]] if key in firsts else [])], key=_due_first)
+            if found:
+                rows.append({
+                    "platform": key,
+                    "overdue": late[key] + overdue,
+                    "at_risk": near[key] - late[key] + len(others) - overdue,
+                    "for_review": counters[key].by_state().get(State.PENDING_REVIEW, 0),
+                    "oldest_started_at": said(found[0].promise.started_at),
+                    "oldest_due_at": said(found[0].promise.due_at),
+                    "oldest_job": found[0].job,
+                })  # fmt: skip
         return sorted(rows, key=lambda row: (-row["overdue"], -row["at_risk"], row["platform"]))
 
     def for_review(self, platforms: Sequence[str] = ()) -> int:
@@ -115,40 +135,47 @@ class OverdueDesk:
 
     # -- where open jobs are ---------------------------------------------------------------------------------------
 
-    def _pages(self, chosen: Catalogue) -> Iterator[list[DeadJob]]:
-        """Yield the jobs that may be late, a page at a time."""
-        keys, now = frozenset(platform.key for platform in chosen), self._backends.clock.now()
-        for platform in chosen:
-            until = self._calendar.latest_start_of(platform.sla, now + platform.sla.warning)
-            for jobs in self._backends.owed.walk(platform.key, until_ms=_ms(until)):
-                yield [DeadJob(job=job, died_ms=0) for job in jobs]
-        letters = self._backends.dead.select(DeadFilter(platforms=keys))
-        for start in range(0, len(letters), _PAGE):
-            yield letters[start : start + _PAGE]
-        for waiting in self._backends.waiting_view.select(WaitingFilter(platforms=keys), now=now):
-            for start in range(0, len(waiting.cases), _PAGE):
-                cases = waiting.cases[start : start + _PAGE]
-                yield [DeadJob(job=job_id(case, waiting.platform), died_ms=0) for case in cases]
+    def _chosen(self, platforms: Sequence[str]) -> Catalogue:
+        return self._catalogue.select(list(platforms)) if platforms else self._catalogue
 
-    def _read(self, page: Sequence[DeadJob]) -> Iterator[OpenPromise]:
-        jobs = [each.job for each in page]
-        records = self._backends.store.records_of(jobs)
-        taken_in = self._backends.owed.taken_in([each.case for each in page])
-        trails = self._backends.dead.trails(jobs)
+    def _accepted(self, chosen: Catalogue, *, at_most: int) -> Iterator[str]:
+        """Yield what platforms have accepted and may be late with, of each so many that are due first."""
+        _, risk = bounds(chosen, self._calendar, now=self._backends.clock.now())
+        for platform, until in risk.items():
+            yield from self._backends.expected.sent_until(platform, until, at_most=at_most)
+
+    def _others(self, chosen: Catalogue, *, now: datetime) -> Iterator[str]:
+        """Yield what may be late besides, of which only its record says by when it is due."""
+        keys = frozenset(platform.key for platform in chosen)
+        _, risk = bounds(chosen, self._calendar, now=now)
+        for platform, until in risk.items():
+            yield from self._backends.expected.paused(platform, until=until)
+        for letter in self._backends.dead.select(DeadFilter(platforms=keys)):
+            yield letter.job
+        for waiting in self._backends.waiting_view.select(WaitingFilter(platforms=keys), now=now):
+            for case in waiting.cases:
+                yield job_id(case, waiting.platform)
+
+    def _read(self, jobs: Iterable[str]) -> Iterator[OpenPromise]:
+        rest = iter(jobs)
+        while page := list(islice(rest, _PAGE)):
+            yield from self._page(page)
+
+    def _page(self, jobs: Sequence[str]) -> Iterator[OpenPromise]:
+        letters = self._backends.dead.read(DeadJob(job=job, died_ms=0) for job in jobs)
         now = self._backends.clock.now()
-        for each, record, trail in zip(page, records, trails, strict=True):
-            if each.case not in taken_in or STATES[record.state].final or each.platform not in self._catalogue:
+        for letter, trail in zip(letters, self._backends.dead.trails(jobs), strict=True):
+            platform, record = letter.letter.platform, letter.record
+            if not letter.run or STATES[record.state].final or platform not in self._catalogue:
                 continue
             course = course_of(
                 record, trail,
-                accepted_s=taken_in[each.case],
-                sla=self._catalogue.get(each.platform).sla,
+                accepted_s=letter.accepted_s,
+                sla=self._catalogue.get(platform).sla,
                 calendar=self._calendar, now=now,
             )  # fmt: skip
             if course.promise is not None:
-                yield OpenPromise(
-                    job=each.job, platform=each.platform, record=record, course=course, promise=course.promise
-                )
+                yield OpenPromise(letter=letter, course=course, promise=course.promise)
 
 
 def deadlines(
@@ -156,44 +183,30 @@ def deadlines(
 ) -> dict[str, Deadlines]:
     """Count what is late and at risk at each platform, by the indexes alone, so that it may be asked each second.
 
-    Of dead letters only those count that died beyond the promise, so it is never too many; what waits is not counted.
-    Accepted jobs that the owner holds are left out as far as they are among the oldest.
+    Never too many: jobs whose clock has stood still and what waits are not counted, and of dead letters only those that
+    died beyond the promise.
     """
-    now = backends.clock.now()
-    over = {each.key: _ms(calendar.latest_start_of(each.sla, now)) for each in catalogue}
-    risk = {each.key: _ms(calendar.latest_start_of(each.sla, now + each.sla.warning)) for each in catalogue}
-    late, near = backends.owed.accepted(over), backends.owed.accepted(risk)
-    for key in [key for key, count in near.items() if count]:
-        for _, sent_ms in _with_user(backends, key, until_ms=risk[key]):
-            late[key] -= sent_ms <= over[key]
-            near[key] -= 1
-    codes = {(each.platform, REASON_CODES[each.reason] if each.reason else 0) for each in dead if each.platform in over}
-    for (key, _), count in backends.owed.dead({(key, code): over[key] for key, code in codes}).items():
-        late[key] += count
-        near[key] += count
-    return {key: Deadlines(overdue=late[key], at_risk=max(0, near[key] - late[key])) for key in over if near[key] > 0}
-
-
-def _with_user(backends: Backends, platform: str, *, until_ms: int) -> list[tuple[str, int]]:
-    """Return those of the oldest accepted jobs that the number's owner holds, or held: their clock ends later."""
-    oldest = backends.owed.oldest(platform, until_ms=until_ms, at_most=_LOOKED_AT_MAX)
-    records = backends.store.records_of([job for job, _ in oldest])
-    return [each for each, record in zip(oldest, records, strict=True) if record.reason is Hold.USER_ACTION]
-
-
-def _group(platform: str, found: Sequence[OpenPromise], by_state: Mapping[State, int]) -> dict[str, Any]:
-    first = found[0]
-    overdue = sum(each.promise.standing is Standing.OVERDUE for each in found)
-    return {
-        "platform": platform,
-        "overdue": overdue,
-        "at_risk": len(found) - overdue,
-        "for_review": by_state.get(State.PENDING_REVIEW, 0),
-        "oldest_started_at": said(first.promise.started_at),
-        "oldest_due_at": said(first.promise.due_at),
-        "oldest_job": first.job,
+    over, risk = bounds(catalogue, calendar, now=backends.clock.now())
+    late, near = backends.expected.counts(over), backends.expected.counts(risk)
+    died = backends.figures.dead_until(dead, over)
+    found = {
+        key: Deadlines(overdue=late[key] + died.get(key, 0), at_risk=max(0, near[key] - late[key])) for key in over
     }
+    return {key: each for key, each in found.items() if each != Deadlines()}
 
 
-def _ms(instant: datetime) -> int:
-    return int(instant.timestamp() * 1000)
+def bounds(
+    catalogue: Catalogue, calendar: WorkingDays, *, now: datetime
+) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """Return, by platform, until when a job must have been started to be overdue now, and to be at risk or overdue."""
+    # Contracts are few and platforms many.
+    ends: dict[Sla, tuple[datetime, datetime]] = {
+        sla: (calendar.latest_start_of(sla, now), calendar.latest_start_of(sla, now + sla.warning))
+        for sla in {platform.sla for platform in catalogue}
+    }
+    over = {platform.key: ends[platform.sla][0] for platform in catalogue}
+    return over, {platform.key: ends[platform.sla][1] for platform in catalogue}
+
+
+def _due_first(each: OpenPromise) -> tuple[datetime, str]:
+    return each.promise.due_at, each.job

@@ -72,6 +72,7 @@ class Snapshot:
     sweeps: Mapping[str, SweepFigures] = field(default_factory=dict)
     by_hand: Mapping[str, int] = field(default_factory=dict)  # withdrawals that need a person, by platform
     deadlines: Mapping[str, Deadlines] = field(default_factory=dict)  # only where something is late or at risk
+    callbacks_refused: Mapping[str, int] = field(default_factory=dict)  # within the last hour, by platform
 
     def alive(self, role: str) -> list[Heartbeat]:
         """Return the living processes of a role."""
@@ -130,6 +131,7 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         jobs_today=backends.figures.jobs_today(keys, now=now),
         sweeps=_sweeps(backends, now=now),
         deadlines=deadlines(backends, catalogue, _calendar(), dead=groups),
+        callbacks_refused=backends.callbacks.refused_since(now - LATELY),
         by_hand=Counter(split_job_id(each.job)[1] for each in backends.withdrawals.every() if each.stage in BY_HAND),
     )
 

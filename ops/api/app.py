@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from ops.api import (
     alerts,
+    callbacks,
     cases,
     dead_letters,
     docs_page,
@@ -43,6 +44,7 @@ _ROUTERS: Final = (
     dead_letters.router,
     replays.router,
     sweeps.router,
+    callbacks.router,
     kept.router,
     alerts.router,
     records.router,

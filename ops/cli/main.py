@@ -11,6 +11,7 @@ import typer
 from ops.cli import (
     actions,
     audit,
+    callbacks,
     dead,
     forecast,
     instruments,
@@ -55,6 +56,7 @@ app.add_typer(overdue.app, name="overdue")
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")
+app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(actions.app, name="actions")
 app.add_typer(keys.app, name="keys")
 roles.add_to(app)

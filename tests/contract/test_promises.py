@@ -11,6 +11,7 @@ from ops.alerts import AlertCode, alerts
 from ops.job_view import JobDesk
 from ops.overdue import Deadlines, OverdueDesk
 from ops.snapshot import take
+from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from schemas.errors import NotFound
 from schemas.ids import job_id, new_id
@@ -19,6 +20,7 @@ from schemas.state import State
 from tests.command import write_platform
 from tests.fixtures_valkey import NOON, stored
 from tests.letters import accept, record, wait
+from workers.deadline import Deadlines as Passing
 
 DAY = timedelta(days=1)
 # NOON is a Sunday: two working days end when Tuesday does, 16:00 UTC, and the last of them begins a day earlier.
@@ -43,8 +45,6 @@ def owe(backends: Backends, platform: str, *, first: int = 0, reason: Reason | N
     """Let a platform have accepted one job at noon. Returns its case."""
     (case,) = accept(backends, ["alpha", "beta"], first=first)
     record(backends, platform, [case], state=State.ACCEPTED, reason=reason)
-    # The index of what is accepted is the recorder's; here it is what this reader is held against.
-    backends.redis.zadd(backends.keys.accepted(platform), {job_id(case, platform): int(NOON.timestamp() * 1000)})
     return case
 
 
@@ -52,6 +52,11 @@ def clock(backends: Backends) -> ManualClock:
     """Return the clock of the test."""
     assert isinstance(backends.clock, ManualClock)
     return backends.clock
+
+
+def paused(backends: Backends) -> list[str]:
+    """Return what alpha owes, and the owner holds or has held."""
+    return list(backends.expected.paused("alpha", until=DUE))
 
 
 def found(desk: OverdueDesk, *platforms: str, at_risk: bool = True) -> list[tuple[str, str]]:
@@ -75,6 +80,7 @@ def test_what_is_accepted_dead_or_waiting_is_late_by_the_same_promise(backends: 
     clock(backends).set(DUE)
     assert [(job, "overdue") for job in jobs] == found(desk)
     assert [] == found(desk, "beta")
+    assert jobs[:2] == [each.job for each in desk.select(at_most=2)]
     rows = {row["job"]: row for row in desk.rows(desk.select())}
     assert {0} == {row["late_s"] for row in rows.values()}
     clock(backends).set(DUE + DAY)
@@ -106,10 +112,15 @@ def test_late_jobs_are_counted_by_platform_with_the_first_due(backends: Backends
     (unclear,) = accept(backends, ["alpha"], first=3)
     record(backends, "alpha", [unclear], state=State.PENDING_REVIEW, reason=Hold.UNKNOWN_CODE)
     clock(backends).set(DUE)
-    (row,) = desk.groups(desk.select())
+    (row,) = desk.groups()
     assert ("alpha", 1, 1, 1) == (row["platform"], row["overdue"], row["at_risk"], row["for_review"])
     assert (job_id(first, "alpha"), "2026-11-03T16:00:00Z") == (row["oldest_job"], row["oldest_due_at"])
     assert 1 == desk.for_review()
+    owe(backends, "alpha", first=4)
+    owe(backends, "alpha", first=5, reason=Hold.USER_ACTION)
+    (row,) = desk.groups(["alpha"])
+    assert (2, 1) == (row["overdue"], row["at_risk"])
+    assert [] == desk.groups(["beta"])
 
 
 def test_the_clock_stands_still_while_the_owner_holds_the_ball(backends: Backends, catalogue: Catalogue) -> None:
@@ -122,12 +133,28 @@ def test_the_clock_stands_still_while_the_owner_holds_the_ball(backends: Backend
     assert "paused" == view.course.promise.standing.value
     assert [] == found(desk)
     assert {} == take(backends, catalogue, taken_s=0).deadlines
+    assert 0 == Passing(backends, catalogue, WorkingDays.load()).step()
+    (owed,) = backends.expected.take("alpha", now=DUE, until=DUE + DAY, at_most=9)
+    assert (job, NOON) == (owed.job, owed.first_sent)
     # The owner has shown it on Wednesday: Thursday and Friday are left.
     record(backends, "alpha", [case], state=State.ACCEPTED, at=DUE + DAY)
     clock(backends).set(DUE + 3 * DAY - timedelta(seconds=1))
     assert [(job, "at_risk")] == found(desk)
     clock(backends).set(DUE + 3 * DAY)
     assert [(job, "overdue")] == found(desk)
+    record(backends, "alpha", [case], state=State.UNBOUND, at=DUE + 3 * DAY)
+    assert (0, [], []) == (backends.expected.count("alpha"), found(desk), paused(backends))
+
+
+@pytest.mark.parametrize("first", [None, Hold.USER_ACTION])
+def test_the_owners_turn_is_known_whatever_came_first(backends: Backends, first: Hold | None) -> None:
+    """Two answers overtake each other on their way: the index must not depend on it (rule 3)."""
+    case = owe(backends, "alpha", reason=first)
+    record(backends, "alpha", [case], state=State.ACCEPTED, reason=None if first else Hold.USER_ACTION)
+    (job,) = paused(backends)
+    assert job_id(case, "alpha") == job
+    assert {"alpha": 0} == backends.expected.counts({"alpha": NOON})
+    assert [] == backends.expected.sent_until("alpha", NOON, at_most=9)
 
 
 def test_the_alerts_count_without_reading_each_job(backends: Backends, catalogue: Catalogue) -> None:

@@ -55,6 +55,8 @@ WRONG: list[tuple[AlertCode, dict[str, Any]]] = [
     (AlertCode.FOR_REVIEW, {"counters": {"alpha": REVIEWED}}),
     (AlertCode.ORPHANS_PRESENT, {"piles": Piles(orphans=1)}),
     (AlertCode.DISPUTES_PRESENT, {"piles": Piles(disputes=1)}),
+    (AlertCode.CALLBACKS_REFUSED, {"callbacks_refused": {"alpha": 2}}),
+    (AlertCode.CALLBACKS_REFUSED, {"callbacks_refused": {"": 1}}),
     (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(problem="changes.csv: not there")}}),
     (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(overdue_s=SWEEP_LATE_S + 1)}}),
     (AlertCode.WITHDRAWALS_BY_HAND, {"by_hand": {"alpha": 2}}),
