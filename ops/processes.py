@@ -23,6 +23,9 @@ from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import ConfigurationError, InputError, RenewalError
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
     from producers.replay import Replayer
 
 _BEAT_S = 3.0
@@ -108,19 +111,26 @@ def run_console(descriptor: int | None) -> None:
         backends.broker.declare()
         finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
-        config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue)),
-            # It bounds how long a head may be; the faster one does not.
-            http="h11",
-            limit_concurrency=_CONCURRENCY_MAX,
-            timeout_graceful_shutdown=_GRACE_S,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
+        config = server_config(make_app(Door(backends=backends, catalogue=catalogue)))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
             uvicorn.Server(config).run(sockets=[sock])
+
+
+def server_config(app: "FastAPI") -> "uvicorn.Config":
+    """Return how the HTTP API is served: with bounds on heads, connections and the time that its end takes."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        # It bounds how long a head may be; the faster one does not.
+        http="h11",
+        limit_concurrency=_CONCURRENCY_MAX,
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
 
 
 def console_socket(settings: Settings) -> socket.socket:
