@@ -22,6 +22,10 @@ from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import ConfigurationError, InputError, RenewalError
 
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
 _DEADLINE_S = 10.0
@@ -123,17 +127,7 @@ def run_console(descriptor: int | None) -> None:
         backends.broker.declare()
         finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
-        config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)),
-            # It bounds how long a head may be; the faster one does not.
-            http="h11",
-            limit_concurrency=_CONCURRENCY_MAX,
-            timeout_graceful_shutdown=_GRACE_S,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
+        config = server_config(make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)))
         ended, uploads = threading.Event(), Uploads(backends, catalogue)
         reading = threading.Thread(target=read_until, args=(ended, uploads))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
@@ -143,6 +137,23 @@ def run_console(descriptor: int | None) -> None:
             finally:
                 ended.set()
                 reading.join()
+
+
+def server_config(app: "FastAPI") -> "uvicorn.Config":
+    """Return how the HTTP API is served: with bounds on heads, connections and the time that its end takes."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        # It bounds how long a head may be; the faster one does not.
+        http="h11",
+        limit_concurrency=_CONCURRENCY_MAX,
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
 
 
 def console_socket(settings: Settings) -> socket.socket:

@@ -17,7 +17,7 @@ from platforms.catalogue import Catalogue
 from schemas.ids import new_id
 from schemas.state import State
 from tests.command import CUTOFF
-from tests.fixtures_api import PLATFORMS, Api
+from tests.fixtures_web import PLATFORMS, Api
 from tests.fixtures_valkey import NOON, stored
 from tests.letters import accept, record_of
 

@@ -25,7 +25,7 @@ from schemas.authorisation import Authorisation
 from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.state import FINAL_STATES, STATES, State
 from tests.command import write_platform
-from tests.fixtures_api import TestClient
+from tests.fixtures_web import TestClient
 from tests.fixtures_valkey import NOON, stored
 from tests.letters import accept, record, record_of
 
