@@ -4,12 +4,15 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from backends.bootstrap import Backends
+from backends.settings import Settings
 from ops.console_key import local_key
-from ops.processes import console_socket
 from ops.supervisor import Supervisor
 from schemas.errors import ConfigurationError
+
+_BACKLOG: Final = 512
 
 
 @contextlib.contextmanager
@@ -46,3 +49,16 @@ def _way_in(backends: Backends, key_folder: Path | None) -> str:
     if key_folder is None:
         return "log in with a key made by `renewal keys api create`"
     return f"log in with the key in {local_key(backends, key_folder)}"
+
+
+def console_socket(settings: Settings) -> socket.socket:
+    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does."""
+    host, _, port = settings.console.rpartition(":")
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"RENEWAL_CONSOLE: cannot listen on {settings.console} ({error})") from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
