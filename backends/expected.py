@@ -52,15 +52,18 @@ class ExpectedAnswers:
             pipe.zcount(self._keys.accepted(platform), "-inf", _ms(latest))
         return dict(zip(until, pipe.execute(), strict=True))
 
-    def walk(self, platform: str, *, until: datetime) -> Iterator[str]:
-        """Yield jobs first sent until then, those whose clock has stood still too; in no order.
+    def paused(self, platform: str, *, until: datetime) -> Iterator[str]:
+        """Yield the others: jobs first sent until then whose clock stands still, or has stood still; in no order."""
+        # A scan and not pages by place: jobs leave while they are read, and a place would then skip one.
+        for job, sent_ms in self._client.zscan_iter(self._keys.paused(platform), count=_PAGE):
+            if sent_ms <= _ms(until):
+                yield text(job)
 
-        A scan and not pages by place: jobs leave while they are read, and a place would then skip one.
-        """
-        for key in (self._keys.accepted(platform), self._keys.paused(platform)):
-            for job, sent_ms in self._client.zscan_iter(key, count=_PAGE):
-                if sent_ms <= _ms(until):
-                    yield text(job)
+    def paused_page(self, platform: str, cursor: int, *, until: datetime) -> tuple[int, list[str]]:
+        """Return a part of `paused`, and where the next one begins; it begins at 0, and ends there."""
+        answer: Any = self._client.zscan(self._keys.paused(platform), cursor=cursor, count=_PAGE)
+        after, found = answer
+        return int(after), [text(job) for job, sent_ms in found if sent_ms <= _ms(until)]
 
     def sent_until(self, platform: str, latest: datetime, *, at_most: int) -> list[str]:
         """Return jobs that were first sent at that instant or earlier, the oldest first.

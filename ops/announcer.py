@@ -45,7 +45,8 @@ class Announcer:
         changes = list(gate_changes(self._backends.gates.views(self._platforms), announced))
         for name in self._sweeps:
             standing = self._backends.sweeps.standing(name)
-            changes += sweep_changes(name, standing, announced, self._nights(name, standing, announced))
+            nights = self._nights(name, standing, announced)
+            changes += sweep_changes(name, standing, announced=announced, nights=nights)
         return sum(self._backends.outbox.announce(*change) for change in changes)
 
     def _nights(self, name: str, standing: Standing, announced: dict[str, str]) -> list[Night]:
@@ -75,7 +76,7 @@ def gate_changes(views: Iterable[GateView], announced: dict[str, str]) -> Iterat
 
 
 def sweep_changes(
-    name: str, standing: Standing, announced: dict[str, str], nights: Iterable[Night]
+    name: str, standing: Standing, *, announced: dict[str, str], nights: Iterable[Night]
 ) -> Iterator[Change]:
     """Yield what to tell of a sweep, night by night. Pure."""
     about = f"sweep:{name}"

@@ -5,8 +5,9 @@ worker at this moment, and soon in one of the others; and what is for review, of
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from ops.course import Course, course_of
 from ops.when import said
 from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
+from platforms.model import Sla
 from platforms.promise import Promise, Standing
 from schemas.ids import job_id
 from schemas.state import STATES, State
@@ -64,17 +66,21 @@ class OverdueDesk:
         self._backends, self._catalogue = backends, catalogue
         self._calendar = WorkingDays.load()
 
-    def select(self, platforms: Sequence[str] = (), *, at_risk: bool = True) -> list[OpenPromise]:
-        """Return the jobs that are overdue, with `at_risk` those as well whose last day has begun; first due first.
+    def select(self, platforms: Sequence[str] = (), *, at_risk: bool = True, at_most: int = _PAGE) -> list[OpenPromise]:
+        """Return the jobs that are due first: overdue, with `at_risk` those as well whose last day has begun.
 
         Raises NotFound for a platform that the catalogue does not have.
         """
+        chosen, now = self._chosen(platforms), self._backends.clock.now()
         wanted = {Standing.OVERDUE, Standing.AT_RISK} if at_risk else {Standing.OVERDUE}
-        chosen = self._catalogue.select(list(platforms)) if platforms else self._catalogue
-        found: dict[str, OpenPromise] = {}
-        for page in _pages(self._open(chosen)):
-            found |= {each.job: each for each in self._read(page) if each.promise.standing in wanted}
-        return sorted(found.values(), key=lambda each: (each.promise.due_at, each.job))
+        jobs = [*self._accepted(chosen, at_most=at_most), *self._others(chosen, now=now)]
+        # A job that changes hands meanwhile may be seen in two of them.
+        found = {each.job: each for each in self._read(jobs) if each.promise.standing in wanted}
+        return sorted(found.values(), key=_due_first)[:at_most]
+
+    def over(self, jobs: Sequence[str]) -> list[str]:
+        """Return those of these jobs whose time is over, by their trails."""
+        return [each.job for each in self._read(jobs) if each.promise.standing is Standing.OVERDUE]
 
     def rows(self, chosen: Sequence[OpenPromise]) -> Iterator[dict[str, Any]]:
         """Yield jobs as a list shows them; `late_s` is negative while there is time left."""
@@ -94,13 +100,35 @@ class OverdueDesk:
                 "job": each.job,
             }
 
-    def groups(self, chosen: Sequence[OpenPromise]) -> list[dict[str, Any]]:
-        """Return them by platform, the most overdue first, each with the one that is due first."""
-        together: dict[str, list[OpenPromise]] = defaultdict(list)
-        for each in chosen:
-            together[each.platform].append(each)
-        counters = self._backends.runs.platform_counters(list(together))
-        rows = [_group(key, found, counters[key].by_state()) for key, found in together.items()]
+    def groups(self, platforms: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return how many there are at each platform, the most overdue first, and the one that is due first.
+
+        Of what platforms have accepted only the first is read: an index counts the others.
+        """
+        chosen, now = self._chosen(platforms), self._backends.clock.now()
+        over, risk = bounds(chosen, self._calendar, now=now)
+        late, near = self._backends.expected.counts(over), self._backends.expected.counts(risk)
+        together: dict[str, dict[str, OpenPromise]] = defaultdict(dict)
+        for each in self._read(self._others(chosen, now=now)):
+            if each.promise.standing in {Standing.OVERDUE, Standing.AT_RISK}:
+                together[each.platform][each.job] = each
+        firsts = {each.platform: each for each in self._read(self._accepted(chosen, at_most=1))}
+        counters = self._backends.runs.platform_counters(list(over))
+        rows = []
+        for key in over:
+            others = list(together[key].values())
+            overdue = sum(each.promise.standing is Standing.OVERDUE for each in others)
+            found = sorted([*others, *([firsts[key]] if key in firsts else [])], key=_due_first)
+            if found:
+                rows.append({
+                    "platform": key,
+                    "overdue": late[key] + overdue,
+                    "at_risk": near[key] - late[key] + len(others) - overdue,
+                    "for_review": counters[key].by_state().get(State.PENDING_REVIEW, 0),
+                    "oldest_started_at": said(found[0].promise.started_at),
+                    "oldest_due_at": said(found[0].promise.due_at),
+                    "oldest_job": found[0].job,
+                })  # fmt: skip
         return sorted(rows, key=lambda row: (-row["overdue"], -row["at_risk"], row["platform"]))
 
     def for_review(self, platforms: Sequence[str] = ()) -> int:
@@ -111,19 +139,33 @@ class OverdueDesk:
 
     # -- where open jobs are ---------------------------------------------------------------------------------------
 
-    def _open(self, chosen: Catalogue) -> Iterator[str]:
-        """Yield the jobs that may be late."""
-        keys, now = frozenset(platform.key for platform in chosen), self._backends.clock.now()
-        for platform in chosen:
-            until = self._calendar.latest_start_of(platform.sla, now + platform.sla.warning)
-            yield from self._backends.expected.walk(platform.key, until=until)
+    def _chosen(self, platforms: Sequence[str]) -> Catalogue:
+        return self._catalogue.select(list(platforms)) if platforms else self._catalogue
+
+    def _accepted(self, chosen: Catalogue, *, at_most: int) -> Iterator[str]:
+        """Yield what platforms have accepted and may be late with, of each so many that are due first."""
+        _, risk = bounds(chosen, self._calendar, now=self._backends.clock.now())
+        for platform, until in risk.items():
+            yield from self._backends.expected.sent_until(platform, until, at_most=at_most)
+
+    def _others(self, chosen: Catalogue, *, now: datetime) -> Iterator[str]:
+        """Yield what may be late besides, of which only its record says by when it is due."""
+        keys = frozenset(platform.key for platform in chosen)
+        _, risk = bounds(chosen, self._calendar, now=now)
+        for platform, until in risk.items():
+            yield from self._backends.expected.paused(platform, until=until)
         for letter in self._backends.dead.select(DeadFilter(platforms=keys)):
             yield letter.job
         for waiting in self._backends.waiting_view.select(WaitingFilter(platforms=keys), now=now):
             for case in waiting.cases:
                 yield job_id(case, waiting.platform)
 
-    def _read(self, jobs: Sequence[str]) -> Iterator[OpenPromise]:
+    def _read(self, jobs: Iterable[str]) -> Iterator[OpenPromise]:
+        rest = iter(jobs)
+        while page := list(islice(rest, _PAGE)):
+            yield from self._page(page)
+
+    def _page(self, jobs: Sequence[str]) -> Iterator[OpenPromise]:
         letters = self._backends.dead.read(DeadJob(job=job, died_ms=0) for job in jobs)
         now = self._backends.clock.now()
         for letter, trail in zip(letters, self._backends.dead.trails(jobs), strict=True):
@@ -148,9 +190,7 @@ def deadlines(
     Never too many: jobs whose clock has stood still and what waits are not counted, and of dead letters only those that
     died beyond the promise.
     """
-    now = backends.clock.now()
-    over = {each.key: calendar.latest_start_of(each.sla, now) for each in catalogue}
-    risk = {each.key: calendar.latest_start_of(each.sla, now + each.sla.warning) for each in catalogue}
+    over, risk = bounds(catalogue, calendar, now=backends.clock.now())
     late, near = backends.expected.counts(over), backends.expected.counts(risk)
     died = backends.figures.dead_until(dead, over)
     found = {
@@ -159,21 +199,18 @@ def deadlines(
     return {key: each for key, each in found.items() if each != Deadlines()}
 
 
-def _pages(jobs: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(jobs)
-    while page := list(islice(rest, _PAGE)):
-        yield page
-
-
-def _group(platform: str, found: Sequence[OpenPromise], by_state: Mapping[State, int]) -> dict[str, Any]:
-    first = found[0]
-    overdue = sum(each.promise.standing is Standing.OVERDUE for each in found)
-    return {
-        "platform": platform,
-        "overdue": overdue,
-        "at_risk": len(found) - overdue,
-        "for_review": by_state.get(State.PENDING_REVIEW, 0),
-        "oldest_started_at": said(first.promise.started_at),
-        "oldest_due_at": said(first.promise.due_at),
-        "oldest_job": first.job,
+def bounds(
+    catalogue: Catalogue, calendar: WorkingDays, *, now: datetime
+) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """Return, by platform, until when a job must have been started to be overdue now, and to be at risk or overdue."""
+    # Contracts are few and platforms many.
+    ends: dict[Sla, tuple[datetime, datetime]] = {
+        sla: (calendar.latest_start_of(sla, now), calendar.latest_start_of(sla, now + sla.warning))
+        for sla in {platform.sla for platform in catalogue}
     }
+    over = {platform.key: ends[platform.sla][0] for platform in catalogue}
+    return over, {platform.key: ends[platform.sla][1] for platform in catalogue}
+
+
+def _due_first(each: OpenPromise) -> tuple[datetime, str]:
+    return each.promise.due_at, each.job

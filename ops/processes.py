@@ -23,12 +23,18 @@ from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import ConfigurationError, InputError, RenewalError
 
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
 _DEADLINE_S = 10.0
 _AGAIN_S = 2.0
 _KEEP_ALIVE_S = 15
 _BACKLOG = 512
+_CONCURRENCY_MAX = 500
+_GRACE_S = 10
 log = structlog.get_logger()
 
 
@@ -70,6 +76,7 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from ops.overdue import OverdueDesk
     from platforms.calendar import WorkingDays
     from producers.replay import Replayer
     from workers.app import transport_of
@@ -83,7 +90,7 @@ def run_scheduler() -> None:
         # Beside the releasing of what is due: a step may take a while where many letters or answers are late.
         steps = (
             (Replayer(backends, catalogue).step, _REPLAY_S),
-            (Deadlines(backends, catalogue, WorkingDays.load()).step, _DEADLINE_S),
+            (Deadlines(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue)).step, _DEADLINE_S),
         )
         beside = [threading.Thread(target=_every, args=(stop, step, every_s)) for step, every_s in steps]
         beside += sweeping(backends, catalogue, stop)
@@ -115,20 +122,44 @@ def run_console(descriptor: int | None) -> None:
 
     from ops.api.app import make_app
     from ops.api.door import Door
+    from ops.cancelling import finish_cancels
+    from ops.uploads import Uploads, read_until
     from workers.credentials import callback_keys_of
 
+    # The server hands a signal on to whoever listened before it: that must not be the default, which ends it all.
+    stop_on_signals()
     with _opened() as (backends, catalogue):
         keys = callback_keys_of(catalogue)
+        backends.broker.declare()
+        finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
-        config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
+        config = server_config(make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)))
+        ended, uploads = threading.Event(), Uploads(backends, catalogue)
+        reading = threading.Thread(target=read_until, args=(ended, uploads))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
-            uvicorn.Server(config).run(sockets=[sock])
+            reading.start()
+            try:
+                uvicorn.Server(config).run(sockets=[sock])
+            finally:
+                ended.set()
+                reading.join()
+
+
+def server_config(app: "FastAPI") -> "uvicorn.Config":
+    """Return how the HTTP API is served: with bounds on heads, connections and the time that its end takes."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        # It bounds how long a head may be; the faster one does not.
+        http="h11",
+        limit_concurrency=_CONCURRENCY_MAX,
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
 
 
 def console_socket(settings: Settings) -> socket.socket:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
@@ -185,7 +186,7 @@ class Notifier:
 
 
 def channels(subscriptions: Subscriptions, backends: Backends, transport: Transport) -> list[Channel]:
-    """Return the way to each subscriber. Raises ConfigurationError: a secret is missing, or the broker has no topics."""
+    """Return the way to each subscriber. Raises ConfigurationError for a missing secret, or a topic on Redis."""
     found: list[Channel] = [
         WebhookChannel(webhook, subscriptions.secrets(webhook), transport) for webhook in subscriptions.webhooks
     ]
@@ -193,7 +194,7 @@ def channels(subscriptions: Subscriptions, backends: Backends, transport: Transp
         return found
     if backends.broker.on_redis:
         raise ConfigurationError(
-            f"{subscriptions.path}: topic: needs RabbitMQ; on Redis a message that nobody is bound for vanishes in silence"
+            f"{subscriptions.path}: topic: needs RabbitMQ; on Redis messages vanish in silence when bindings do"
         )
     return [*found, TopicChannel(backends, subscriptions.topic)]
 
@@ -209,10 +210,11 @@ def notifying(backends: Backends, transport: Callable[[], Transport], stop: thre
     except ConfigurationError:
         opened.close()
         raise
-    return [threading.Thread(target=_notify_all, args=(backends, notifiers, opened, stop))]
+    told = partial(_notify_all, backends, notifiers, opened=opened, stop=stop)
+    return [threading.Thread(target=told)]
 
 
-def _notify_all(backends: Backends, notifiers: list[Notifier], opened: Transport, stop: threading.Event) -> None:
+def _notify_all(backends: Backends, notifiers: list[Notifier], *, opened: Transport, stop: threading.Event) -> None:
     """Tell each subscriber from a thread of its own, and forget what all of them have."""
     names = [notifier.name for notifier in notifiers]
     with contextlib.closing(opened):

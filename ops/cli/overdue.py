@@ -26,7 +26,7 @@ def groups(
 
     with opened(sandbox=sandbox) as (backends, catalogue):
         desk = OverdueDesk(backends, catalogue)
-        rows = desk.groups(desk.select(platform or ()))
+        rows = desk.groups(platform or ())
         emit(rows, fields=GROUP_FIELDS, output=output)
         late, risk = sum(row["overdue"] for row in rows), sum(row["at_risk"] for row in rows)
         say(f"{late} jobs overdue, {risk} at risk; {_not_covered(desk.for_review(platform or ()))}")
@@ -47,9 +47,10 @@ def list_jobs(
 
     with opened(sandbox=sandbox) as (backends, catalogue):
         desk = OverdueDesk(backends, catalogue)
-        found = desk.select(platform or (), at_risk=at_risk)
-        shown = emit(desk.rows(found[:limit]), fields=JOB_FIELDS, output=output)
-        say(f"{shown} of {len(found)} jobs; {_not_covered(desk.for_review(platform or ()))}")
+        found = desk.select(platform or (), at_risk=at_risk, at_most=limit)
+        shown = emit(desk.rows(found), fields=JOB_FIELDS, output=output)
+        total = sum(row["overdue"] + (row["at_risk"] if at_risk else 0) for row in desk.groups(platform or ()))
+        say(f"{shown} of {total} jobs; {_not_covered(desk.for_review(platform or ()))}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Subscribers are told in order, at least once, each for itself; and who does not listen is told again, not for ever."""
+"""Subscribers are told in order, at least once, each for itself; who does not listen is told again, not for ever."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,6 +9,7 @@ import orjson
 import pytest
 import yaml
 from standardwebhooks.webhooks import Webhook as Oracle
+from typing_extensions import override
 
 from backends.bootstrap import Backends, open_backends
 from backends.clock import ManualClock
@@ -37,9 +38,11 @@ class Recording(Transport):
         self.answers: dict[str, int | Fault] = {}
         self.headers: dict[str, str] = {}
 
+    @override
     def send(
         self, calls: Sequence[Call], *, in_flight: int, deadline_s: float, interval_s: float = 0.0
-    ) -> Iterator[Answer]:  # fmt: skip
+    ) -> Iterator[Answer]:
+        """Answer each call as it was told."""
         for call in calls:
             self.calls.append(call)
             said = self.answers.get(call.url, 204)
@@ -48,8 +51,9 @@ class Recording(Transport):
             else:
                 yield Answer(call=call, status=said, headers=self.headers)
 
+    @override
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
     def told(self, name: str) -> list[Notice]:
         """Return what one subscriber was told."""

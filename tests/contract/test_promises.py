@@ -1,6 +1,5 @@
 """Open jobs beyond the promised time are found where they are, told of one by one, and counted cheaply."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.state import State
 from tests.command import write_platform
 from tests.fixtures_valkey import NOON, stored
-from tests.letters import accept, record, wait
+from tests.letters import accept, record, record_of, wait
 from workers.deadline import Deadlines as Passing
 
 DAY = timedelta(days=1)
@@ -55,9 +54,9 @@ def clock(backends: Backends) -> ManualClock:
     return backends.clock
 
 
-def walk(backends: Backends) -> Iterator[str]:
-    """Yield what alpha owes."""
-    return backends.expected.walk("alpha", until=DUE)
+def paused(backends: Backends) -> list[str]:
+    """Return what alpha owes, and the owner holds or has held."""
+    return list(backends.expected.paused("alpha", until=DUE))
 
 
 def found(desk: OverdueDesk, *platforms: str, at_risk: bool = True) -> list[tuple[str, str]]:
@@ -81,6 +80,7 @@ def test_what_is_accepted_dead_or_waiting_is_late_by_the_same_promise(backends: 
     clock(backends).set(DUE)
     assert [(job, "overdue") for job in jobs] == found(desk)
     assert [] == found(desk, "beta")
+    assert jobs[:2] == [each.job for each in desk.select(at_most=2)]
     rows = {row["job"]: row for row in desk.rows(desk.select())}
     assert {0} == {row["late_s"] for row in rows.values()}
     clock(backends).set(DUE + DAY)
@@ -112,10 +112,15 @@ def test_late_jobs_are_counted_by_platform_with_the_first_due(backends: Backends
     (unclear,) = accept(backends, ["alpha"], first=3)
     record(backends, "alpha", [unclear], state=State.PENDING_REVIEW, reason=Hold.UNKNOWN_CODE)
     clock(backends).set(DUE)
-    (row,) = desk.groups(desk.select())
+    (row,) = desk.groups()
     assert ("alpha", 1, 1, 1) == (row["platform"], row["overdue"], row["at_risk"], row["for_review"])
     assert (job_id(first, "alpha"), "2026-11-03T16:00:00Z") == (row["oldest_job"], row["oldest_due_at"])
     assert 1 == desk.for_review()
+    owe(backends, "alpha", first=4)
+    owe(backends, "alpha", first=5, reason=Hold.USER_ACTION)
+    (row,) = desk.groups(["alpha"])
+    assert (2, 1) == (row["overdue"], row["at_risk"])
+    assert [] == desk.groups(["beta"])
 
 
 def test_the_clock_stands_still_while_the_owner_holds_the_ball(backends: Backends, catalogue: Catalogue) -> None:
@@ -128,17 +133,20 @@ def test_the_clock_stands_still_while_the_owner_holds_the_ball(backends: Backend
     assert "paused" == view.course.promise.standing.value
     assert [] == found(desk)
     assert {} == take(backends, catalogue, taken_s=0).deadlines
-    assert 0 == Passing(backends, catalogue, WorkingDays.load()).step()
+    scheduler = Passing(backends, catalogue, WorkingDays.load(), desk)
+    assert 0 == scheduler.step()
     (owed,) = backends.expected.take("alpha", now=DUE, until=DUE + DAY, at_most=9)
     assert (job, NOON) == (owed.job, owed.first_sent)
     # The owner has shown it on Wednesday: Thursday and Friday are left.
     record(backends, "alpha", [case], state=State.ACCEPTED, at=DUE + DAY)
     clock(backends).set(DUE + 3 * DAY - timedelta(seconds=1))
-    assert [(job, "at_risk")] == found(desk)
+    assert ([(job, "at_risk")], 0) == (found(desk), scheduler.step())
     clock(backends).set(DUE + 3 * DAY)
     assert [(job, "overdue")] == found(desk)
-    record(backends, "alpha", [case], state=State.UNBOUND, at=DUE + 3 * DAY)
-    assert (0, [], []) == (backends.expected.count("alpha"), found(desk), list(walk(backends)))
+    assert (1, 0) == (scheduler.step(), scheduler.step())
+    ended = record_of(backends, case, "alpha")
+    assert (State.DELIVERED_UNCONFIRMED, Hold.DEADLINE) == (ended.state, ended.reason)
+    assert (0, [], []) == (backends.expected.count("alpha"), found(desk), paused(backends))
 
 
 @pytest.mark.parametrize("first", [None, Hold.USER_ACTION])
@@ -146,7 +154,7 @@ def test_the_owners_turn_is_known_whatever_came_first(backends: Backends, first:
     """Two answers overtake each other on their way: the index must not depend on it (rule 3)."""
     case = owe(backends, "alpha", reason=first)
     record(backends, "alpha", [case], state=State.ACCEPTED, reason=None if first else Hold.USER_ACTION)
-    (job,) = walk(backends)
+    (job,) = paused(backends)
     assert job_id(case, "alpha") == job
     assert {"alpha": 0} == backends.expected.counts({"alpha": NOON})
     assert [] == backends.expected.sent_until("alpha", NOON, at_most=9)
@@ -194,3 +202,17 @@ def test_a_job_that_nobody_knows_is_said_to_be_unknown(backends: Backends, catal
     for wrong in ("nonsense", job_id(new_id(), "alpha"), job_id(accept(backends, ["alpha"])[0], "beta")):
         with pytest.raises(NotFound):
             desk.show(wrong)
+
+
+def test_many_that_the_owner_holds_keep_no_other_from_its_end(backends: Backends, catalogue: Catalogue) -> None:
+    """A step looks at a part of them only; those that still stand still must not be that part for ever."""
+    cases = accept(backends, ["alpha"], count=1200)
+    for start in range(0, 1200, 400):
+        record(backends, "alpha", cases[start : start + 400], state=State.ACCEPTED, reason=Hold.USER_ACTION)
+    seen = set(cases[::400])
+    record(backends, "alpha", sorted(seen), state=State.ACCEPTED, at=NOON + timedelta(minutes=1))
+    clock(backends).set(DUE + 3 * DAY)
+    scheduler = Passing(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue))
+    assert 3 == sum(scheduler.step() for _ in range(6))
+    assert {State.DELIVERED_UNCONFIRMED} == {record_of(backends, case, "alpha").state for case in seen}
+    assert 1197 == backends.expected.count("alpha")
