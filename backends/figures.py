@@ -1,7 +1,7 @@
 """Figures: how much there is of everything that may pile up, in a few round trips. Changes nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
@@ -38,6 +38,7 @@ class Piles:
     unreadable: int = 0
     orphans: int = 0
     disputes: int = 0
+    late: int = 0
     undelivered: int = 0
 
 
@@ -122,6 +123,18 @@ class Figures:
             pipe.zcount(self._keys.dead_at(group.platform, code), since_ms, "+inf")
         counts = zip(grown, pipe.execute(), strict=True)
         return {(group.platform, group.reason): count for group, count in counts if count}
+
+    def dead_until(self, groups: Iterable[DeadGroup], until: Mapping[str, datetime]) -> dict[str, int]:
+        """Count the dead letters of each platform that died until its moment there; other platforms are left out."""
+        counted = [group for group in groups if group.platform in until]
+        pipe = self._client.pipeline(transaction=False)
+        for group in counted:
+            code = REASON_CODES[group.reason] if group.reason else 0
+            pipe.zcount(self._keys.dead_at(group.platform, code), "-inf", int(until[group.platform].timestamp() * 1000))
+        found: Counter[str] = Counter()
+        for group, count in zip(counted, pipe.execute(), strict=True):
+            found[group.platform] += count
+        return dict(found)
 
     def server(self) -> Server:
         """Return how the server is set up. By INFO, since a hosted one often refuses CONFIG."""

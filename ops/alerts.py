@@ -38,10 +38,13 @@ class AlertCode(StrEnum):
     POISON_PRESENT = "poison_present"
     PLATFORM_SUSPENDED = "platform_suspended"
     PLATFORM_BROKEN = "platform_broken"
+    DEADLINE_MISSED = "deadline_missed"
+    DEADLINE_AT_RISK = "deadline_at_risk"
     DEAD_GROWING = "dead_growing"
     FOR_REVIEW = "for_review"
     ORPHANS_PRESENT = "orphans_present"
     DISPUTES_PRESENT = "disputes_present"
+    CALLBACKS_REFUSED = "callbacks_refused"
     WITHDRAWALS_BY_HAND = "withdrawals_by_hand"
     REDRIVEN = "redriven"
     SUBSCRIBER_FAILING = "subscriber_failing"
@@ -173,14 +176,28 @@ def _of_platforms(now: Snapshot) -> Iterator[Alert]:
             yield Alert(code=AlertCode.PLATFORM_BROKEN, subject=key, text=text)
 
 
+def _of_deadlines(now: Snapshot) -> Iterator[Alert]:
+    for platform, found in now.deadlines.items():
+        if found.overdue:
+            text = f"{found.overdue:,} open jobs are beyond the time that was promised"
+            yield Alert(code=AlertCode.DEADLINE_MISSED, subject=platform, text=text)
+        if found.at_risk:
+            text = f"{found.at_risk:,} open jobs have less than a working day left"
+            yield Alert(code=AlertCode.DEADLINE_AT_RISK, subject=platform, text=text)
+
+
 def _of_jobs(now: Snapshot, earlier: Snapshot | None) -> Iterator[Alert]:
     for (platform, reason), count in now.dead_lately.items():
         text = f"{count:,} jobs died of {reason or 'nothing known'} within the last hour"
         yield Alert(code=AlertCode.DEAD_GROWING, subject=platform, text=text)
+    for platform, count in now.callbacks_refused.items():
+        text = f"{count:,} callbacks were refused within the last hour; they changed nothing"
+        yield Alert(code=AlertCode.CALLBACKS_REFUSED, subject=platform, text=text)
     for platform, counters in now.counters.items():
         if count := counters.by_state().get(State.PENDING_REVIEW, 0):
             text = f"{count:,} answers need a person: mostly codes that the catalogue does not know"
             yield Alert(code=AlertCode.FOR_REVIEW, subject=platform, text=text)
+    yield from _of_deadlines(now)
     piles = now.piles
     if piles.poison or piles.unreadable:
         text = f"{piles.poison:,} messages can never be read, {piles.unreadable:,} entries of the broker are none"

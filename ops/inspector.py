@@ -9,6 +9,8 @@ from backends.bootstrap import Backends
 from backends.runs import Counters, RunFacts
 from backends.store import CaseView
 from backends.waiting_view import WaitingBatch, WaitingFilter
+from ops.course import Course
+from ops.job_view import JobDesk
 from ops.progress import PlatformProgress, Progress
 from platforms.catalogue import Catalogue
 from schemas.errors import InputError, NotFound
@@ -27,6 +29,7 @@ class Inspector:
 
     def __init__(self, backends: Backends, catalogue: Catalogue) -> None:
         self._backends, self.catalogue = backends, catalogue
+        self._jobs = JobDesk(backends, catalogue)
 
     # -- cases -----------------------------------------------------------------------------------------------------
 
@@ -63,6 +66,10 @@ class Inspector:
         wanted = WaitingFilter(platforms=frozenset(platforms), cases=frozenset({case.id}))
         found = self._backends.waiting_view.select(wanted, now=self._backends.clock.now())
         return {waiting.platform: waiting for waiting in found}
+
+    def courses(self, case: CaseView) -> Iterator[tuple[str, Course]]:
+        """Yield how each job of a case went: whose turn it was, and how the promise about it stands."""
+        return self._jobs.courses(case)
 
     # -- runs ------------------------------------------------------------------------------------------------------
 

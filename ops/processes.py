@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -23,11 +23,9 @@ from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import ConfigurationError, InputError, RenewalError
 
-if TYPE_CHECKING:
-    from producers.replay import Replayer
-
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
+_DEADLINE_S = 10.0
 _AGAIN_S = 2.0
 _KEEP_ALIVE_S = 15
 _BACKLOG = 512
@@ -36,21 +34,28 @@ log = structlog.get_logger()
 
 def run_worker() -> int:
     """Deliver batches until SIGTERM. Returns the exit code."""
-    from workers.app import prepare, prepare_withdrawals, serve
+    from workers.app import prepare, prepare_polls, prepare_withdrawals, serve
+    from workers.poll import poll_until
     from workers.withdrawal import withdraw_until
 
     ended = threading.Event()
     with _opened() as (backends, catalogue):
         attempt = prepare(backends, catalogue)
         withdrawer = prepare_withdrawals(backends, catalogue, ended.wait)
-        withdrawing = threading.Thread(target=withdraw_until, args=(ended, withdrawer))
-        withdrawing.start()
+        poller = prepare_polls(backends, catalogue, ended.wait)
+        beside = [
+            threading.Thread(target=withdraw_until, args=(ended, withdrawer)),
+            threading.Thread(target=poll_until, args=(ended, poller)),
+        ]
+        for thread in beside:
+            thread.start()
         try:
             with _beating(backends.heartbeats, "worker", facts=attempt.doing):
                 return serve(backends, attempt)
         finally:
             ended.set()
-            withdrawing.join()
+            for thread in beside:
+                thread.join()
 
 
 def run_recorder() -> None:
@@ -65,15 +70,22 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from platforms.calendar import WorkingDays
     from producers.replay import Replayer
     from workers.app import transport_of
+    from workers.deadline import Deadlines
     from workers.notifier import notifying
     from workers.scheduler import Scheduler
 
     stop = stop_on_signals()
     with _opened() as (backends, catalogue):
         backends.broker.declare()
-        beside = [threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))]
+        # Beside the releasing of what is due: a step may take a while where many letters or answers are late.
+        steps = (
+            (Replayer(backends, catalogue).step, _REPLAY_S),
+            (Deadlines(backends, catalogue, WorkingDays.load()).step, _DEADLINE_S),
+        )
+        beside = [threading.Thread(target=_every, args=(stop, step, every_s)) for step, every_s in steps]
         beside += sweeping(backends, catalogue, stop)
         beside += announcing(backends, catalogue, stop)
         beside += notifying(backends, lambda: transport_of(backends.settings), stop)
@@ -103,11 +115,13 @@ def run_console(descriptor: int | None) -> None:
 
     from ops.api.app import make_app
     from ops.api.door import Door
+    from workers.credentials import callback_keys_of
 
     with _opened() as (backends, catalogue):
+        keys = callback_keys_of(catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
         config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue)),
+            make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -130,11 +144,11 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _replay(replayer: "Replayer", stop: threading.Event) -> None:
-    """Step mass replays beside the releasing of what is due: a step may take a while where many letters wait."""
-    while not stop.wait(_REPLAY_S):
+def _every(stop: threading.Event, step: Callable[[], object], every_s: float) -> None:
+    """Do one thing again and again until told to stop; go on when Redis or the broker comes back."""
+    while not stop.wait(every_s):
         try:
-            replayer.step()
+            step()
         except (RenewalError, RedisError) as error:
             log.warning("scheduler.waiting", reason=type(error).__name__)
             stop.wait(_AGAIN_S)
@@ -142,7 +156,7 @@ def _replay(replayer: "Replayer", stop: threading.Event) -> None:
 
 def run_simulate(
     folder: Path | None, *, host: str, port: int, seed: int, faults: str, ledger: Path | None,
-    write_catalogue: Path | None, descriptor: int | None,
+    write_catalogue: Path | None, callbacks: str | None, descriptor: int | None,
 ) -> None:  # fmt: skip
     """Serve the fake world until SIGTERM."""
     from simulator.sandbox import write_sandbox
@@ -164,7 +178,9 @@ def run_simulate(
         sys.stderr.write(f"simulating {len(catalogue)} platforms on {base_url} (seed {seed}, faults {faults})\n")
         sys.stderr.flush()
 
-    run_simulator(catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, ready=ready)
+    run_simulator(
+        catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, callbacks=callbacks, ready=ready
+    )
 
 
 def check_health(role: str) -> None:

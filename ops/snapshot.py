@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Final
 
 from backends.bootstrap import Backends
@@ -16,6 +17,8 @@ from backends.runs import Counters
 from backends.subscribers import Told
 from backends.withdrawals import BY_HAND
 from ops.health import PlatformHealth, between, health_of
+from ops.overdue import Deadlines, deadlines
+from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from producers.sweep_definition import Definitions
 from producers.sweep_rule import due_since
@@ -83,6 +86,8 @@ class Snapshot:
     jobs_today: Mapping[str, int] = field(default_factory=dict)
     sweeps: Mapping[str, SweepFigures] = field(default_factory=dict)
     by_hand: Mapping[str, int] = field(default_factory=dict)  # withdrawals that need a person, by platform
+    deadlines: Mapping[str, Deadlines] = field(default_factory=dict)  # only where something is late or at risk
+    callbacks_refused: Mapping[str, int] = field(default_factory=dict)  # within the last hour, by platform
     subscribers: Mapping[str, SubscriberFigures] = field(default_factory=dict)
     totals: Counters = field(default_factory=lambda: Counters(values={}))
 
@@ -142,10 +147,17 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         broker_problem=broker_problem,
         jobs_today=backends.figures.jobs_today(keys, now=now),
         sweeps=_sweeps(backends, now=now),
+        deadlines=deadlines(backends, catalogue, _calendar(), dead=groups),
+        callbacks_refused=backends.callbacks.refused_since(now - LATELY),
         subscribers=_subscribers(backends, now=now),
         totals=backends.figures.totals(),
         by_hand=Counter(split_job_id(each.job)[1] for each in backends.withdrawals.every() if each.stage in BY_HAND),
     )
+
+
+@cache
+def _calendar() -> WorkingDays:
+    return WorkingDays.load()
 
 
 def _sweeps(backends: Backends, *, now: datetime) -> dict[str, SweepFigures]:

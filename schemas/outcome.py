@@ -62,6 +62,7 @@ class Hold(StrEnum):
     DISCARDED = "discarded"  # a person gave the dead letter up
     STOPPED = "stopped"  # a person stopped its retries
     RECLAIMED = "reclaimed"  # its holder has taken the number back
+    USER_ACTION = "user_action"  # the platform waits for something that only the number's owner can do
 
 
 Reason = Refusal | Fault | Hold

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from ops.api import health, metrics
+from ops.api import callbacks, health, metrics
 from ops.api.door import Door
 from ops.api.problems import handle_problems
 
@@ -15,5 +15,6 @@ def make_app(door: Door) -> FastAPI:
     app.state.door = door
     handle_problems(app)
     app.include_router(health.router)
+    app.include_router(callbacks.router)
     app.include_router(metrics.router)
     return app

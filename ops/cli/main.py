@@ -11,12 +11,14 @@ import typer
 from ops.cli import (
     actions,
     audit,
+    callbacks,
     dead,
     events,
     forecast,
     kept,
     keys,
     lookups,
+    overdue,
     platforms,
     release,
     renew,
@@ -47,9 +49,11 @@ app.add_typer(sweep.app, name="sweep")
 app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
+app.add_typer(overdue.app, name="overdue")
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")
+app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(actions.app, name="actions")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")

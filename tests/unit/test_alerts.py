@@ -21,6 +21,7 @@ from ops.alerts import (
     Severity,
     alerts,
 )
+from ops.overdue import Deadlines
 from ops.snapshot import Held, Snapshot, SubscriberFigures, SweepFigures
 from schemas.outcome import Fault
 from schemas.state import STATES, State
@@ -64,10 +65,14 @@ WRONG: list[tuple[AlertCode, dict[str, Any]]] = [
     (AlertCode.PLATFORM_SUSPENDED, with_gate(state=GateState.SUSPENDED, reason="unauthorized")),
     (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.BROKEN, trips=TRIPS_MIN)),
     (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.PROBING, trips=TRIPS_MIN)),
+    (AlertCode.DEADLINE_MISSED, {"deadlines": {"alpha": Deadlines(overdue=3)}}),
+    (AlertCode.DEADLINE_AT_RISK, {"deadlines": {"alpha": Deadlines(at_risk=3)}}),
     (AlertCode.DEAD_GROWING, {"dead_lately": {("alpha", Fault.TIMEOUT): 2}}),
     (AlertCode.FOR_REVIEW, {"counters": {"alpha": REVIEWED}}),
     (AlertCode.ORPHANS_PRESENT, {"piles": Piles(orphans=1)}),
     (AlertCode.DISPUTES_PRESENT, {"piles": Piles(disputes=1)}),
+    (AlertCode.CALLBACKS_REFUSED, {"callbacks_refused": {"alpha": 2}}),
+    (AlertCode.CALLBACKS_REFUSED, {"callbacks_refused": {"": 1}}),
     (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(problem="changes.csv: not there")}}),
     (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(overdue_s=SWEEP_LATE_S + 1)}}),
     (AlertCode.WITHDRAWALS_BY_HAND, {"by_hand": {"alpha": 2}}),
