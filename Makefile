@@ -83,7 +83,7 @@ night: $(READY) ## sweep 33,000 numbers at 240 simulated platforms, kill in the 
 soak: $(READY) ## kill, freeze and misbehave for SOAK_SECONDS (1200), then prove that nothing was lost or done twice
 	$(BIN)/python -m tests.chaos.soak
 
-schemas: $(READY) ## write docs/schemas/*.schema.json from the models
+schemas: $(READY) ## write docs/schemas/*.schema.json from the models, and docs/api.openapi.json from the routes
 	$(BIN)/python -m tests.contract.schema_files
 
 # Needs uv (`pipx install uv`); everybody else only installs what it wrote. Universal: one file for Linux and macOS,

@@ -10,6 +10,7 @@ from redis import Redis
 from backends.actions import Actions
 from backends.admission import Admission
 from backends.api_keys import ApiKeys
+from backends.authorisations import Authorisations
 from backends.broker import Broker
 from backends.callbacks import Callbacks
 from backends.clock import Clock, SystemClock
@@ -22,11 +23,15 @@ from backends.expected import ExpectedAnswers
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
+from backends.idempotency import Idempotency
+from backends.instruments import Instruments
 from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
 from backends.outbox import Outbox
+from backends.owner_links import OwnerLinks
+from backends.pace import Paces
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
@@ -74,6 +79,11 @@ class Backends:
     figures: Figures
     api_keys: ApiKeys
     sessions: Sessions
+    authorisations: Authorisations
+    instruments: Instruments
+    owner_links: OwnerLinks
+    idempotency: Idempotency
+    paces: Paces
     clock: Clock
 
     def close(self) -> None:
@@ -124,6 +134,11 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         figures=Figures(redis, keys),
         api_keys=ApiKeys(redis, keys),
         sessions=Sessions(redis, keys),
+        authorisations=Authorisations(redis, keys),
+        instruments=Instruments(redis, keys),
+        owner_links=OwnerLinks(redis, keys),
+        idempotency=Idempotency(redis, keys, vault),
+        paces=Paces(redis, keys),
         clock=clock,
     )
 

@@ -59,6 +59,12 @@ class ExpectedAnswers:
             if sent_ms <= _ms(until):
                 yield text(job)
 
+    def paused_page(self, platform: str, cursor: int, *, until: datetime) -> tuple[int, list[str]]:
+        """Return a part of `paused`, and where the next one begins; it begins at 0, and ends there."""
+        answer: Any = self._client.zscan(self._keys.paused(platform), cursor=cursor, count=_PAGE)
+        after, found = answer
+        return int(after), [text(job) for job, sent_ms in found if sent_ms <= _ms(until)]
+
     def sent_until(self, platform: str, latest: datetime, *, at_most: int) -> list[str]:
         """Return jobs that were first sent at that instant or earlier, the oldest first.
 

@@ -23,6 +23,12 @@ FORECAST_TTL_S: Final = 90 * 86400
 CALLBACK_TTL_S: Final = 3600
 # A shift and a handover; then a key is shown again.
 SESSION_TTL_S: Final = 12 * 3600
+# Longer than any promise to an owner; who asks later is given a new link.
+OWNER_LINK_TTL_S: Final = 30 * 86400
+# Whoever does not know whether a request arrived asks again within a day.
+IDEMPOTENCY_TTL_S: Final = 86_400
+# Longer than any burst takes to be free again.
+PACE_TTL_S: Final = 3600
 
 # Longer than one call to a subscriber may take; who died while telling it is replaced after this.
 SUBSCRIBER_LEASE_TTL_S: Final = 30
@@ -39,6 +45,7 @@ PERMANENT: Final = frozenset(
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
         "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
         "api-keys", "totals", "outbox", "announced", "subscriber", "undelivered",
+        "authorisation", "authorisations-ending", "authorisations-withdrawn", "instruments",
     }
 )  # fmt: skip
 
@@ -350,6 +357,41 @@ class Keys:
     def session(self, digest: str) -> str:
         """String: JSON of a session of the console, by the digest of its cookie; TTL SESSION_TTL_S."""
         return f"{self.namespace}:session:{digest}"
+
+    def authorisation(self, case: str) -> str:
+        """Hash: what the owner allowed in one case, who recorded it, and its withdrawal; permanent."""
+        return f"{self.namespace}:authorisation:{case}"
+
+    @property
+    def authorisations_ending(self) -> str:
+        """Sorted set: cases whose authorisation will run out, by when, milliseconds; permanent."""
+        return f"{self.namespace}:authorisations-ending"
+
+    @property
+    def authorisations_withdrawn(self) -> str:
+        """Sorted set: cases whose authorisation was withdrawn, by until when to look at them, ms; permanent."""
+        return f"{self.namespace}:authorisations-withdrawn"
+
+    @property
+    def instruments(self) -> str:
+        """Hash: key → JSON of a legal instrument on which bulk runs rest; permanent."""
+        return f"{self.namespace}:instruments"
+
+    def owner_link(self, digest: str) -> str:
+        """String: the case that an owner's link leads to, by the digest of its token; TTL OWNER_LINK_TTL_S."""
+        return f"{self.namespace}:owner-link:{digest}"
+
+    def owner_links(self, case: str) -> str:
+        """Set: the digests of the links that lead to one case; TTL OWNER_LINK_TTL_S."""
+        return f"{self.namespace}:owner-links:{case}"
+
+    def idempotency(self, token: str) -> str:
+        """String: sealed JSON of a request that is or was answered, by caller and key; TTL IDEMPOTENCY_TTL_S."""
+        return f"{self.namespace}:idempotency:{token}"
+
+    def pace(self, name: str, who: str) -> str:
+        """String: when a caller's whole burst is free again (GCRA), microseconds; TTL PACE_TTL_S."""
+        return f"{self.namespace}:pace:{name}:{who}"
 
     @property
     def heartbeats(self) -> str:

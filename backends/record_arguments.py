@@ -116,9 +116,10 @@ def states_for_lua() -> str:
     )
     names = (State.QUEUED, State.WAITING, State.DEAD, State.ACCEPTED)
     codes = ",".join(str(STATES[name].code) for name in names)
-    reasons = f"local USER_ACTION = {REASON_CODES[Hold.USER_ACTION]}\n"
-    reasons += f"local CASE_SETTLED = '{NoticeType.CASE_SETTLED}'\n"
-    return f"local {','.join(names)} = {codes}\n{reasons}local STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
+    return (
+        f"local {','.join(names)} = {codes}\nlocal USER_ACTION = {REASON_CODES[Hold.USER_ACTION]}\n"
+        f"local STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\nlocal CASE_SETTLED = '{NoticeType.CASE_SETTLED}'\n"
+    )
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

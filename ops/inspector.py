@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from backends.authorisations import Given
 from backends.bootstrap import Backends
 from backends.runs import Counters, RunFacts
 from backends.store import CaseView
@@ -38,7 +39,7 @@ class Inspector:
         try:
             e164 = normalise(text)
         except NumberProblem as problem:
-            raise InputError(f"--number: {problem}") from None
+            raise InputError(f"number: {problem}") from None
         return self._found(self._backends.store.find_by_number(e164), "no case for this number")
 
     def cases_of_reference(self, reference: str) -> list[CaseView]:
@@ -57,6 +58,10 @@ class Inspector:
     def details(self, case: str) -> dict[str, dict[str, Any]]:
         """Return what is known of a case's jobs beyond their records, by platform."""
         return self._backends.store.details(case)
+
+    def authorisation(self, case: str) -> Given | None:
+        """Return the owner's authorisation of a case; None for one that rests on something else."""
+        return self._backends.authorisations.of(case)
 
     def waits(self, case: CaseView) -> dict[str, WaitingBatch]:
         """Return what each open job of a case waits in, by platform; a job that is on its way waits in nothing."""

@@ -78,6 +78,10 @@ class OverdueDesk:
         found = {each.job: each for each in self._read(jobs) if each.promise.standing in wanted}
         return sorted(found.values(), key=_due_first)[:at_most]
 
+    def over(self, jobs: Sequence[str]) -> list[str]:
+        """Return those of these jobs whose time is over, by their trails."""
+        return [each.job for each in self._read(jobs) if each.promise.standing is Standing.OVERDUE]
+
     def rows(self, chosen: Sequence[OpenPromise]) -> Iterator[dict[str, Any]]:
         """Yield jobs as a list shows them; `late_s` is negative while there is time left."""
         for each in chosen:

@@ -21,14 +21,12 @@ from ops.announcer import announcing
 from ops.lifeline import stop_on_signals
 from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
-from schemas.errors import ConfigurationError, InputError, RenewalError
+from schemas.errors import InputError, RenewalError
 
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
 _DEADLINE_S = 10.0
 _AGAIN_S = 2.0
-_KEEP_ALIVE_S = 15
-_BACKLOG = 512
 log = structlog.get_logger()
 
 
@@ -70,6 +68,7 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from ops.overdue import OverdueDesk
     from platforms.calendar import WorkingDays
     from producers.replay import Replayer
     from workers.app import transport_of
@@ -83,7 +82,7 @@ def run_scheduler() -> None:
         # Beside the releasing of what is due: a step may take a while where many letters or answers are late.
         steps = (
             (Replayer(backends, catalogue).step, _REPLAY_S),
-            (Deadlines(backends, catalogue, WorkingDays.load()).step, _DEADLINE_S),
+            (Deadlines(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue)).step, _DEADLINE_S),
         )
         beside = [threading.Thread(target=_every, args=(stop, step, every_s)) for step, every_s in steps]
         beside += sweeping(backends, catalogue, stop)
@@ -111,37 +110,30 @@ def run_beat() -> None:
 
 def run_console(descriptor: int | None) -> None:
     """Serve the HTTP API and the console until SIGTERM, on a socket that was handed down or on RENEWAL_CONSOLE."""
-    import uvicorn
-
     from ops.api.app import make_app
     from ops.api.door import Door
+    from ops.api.server import Server, console_socket, server_config
+    from ops.cancelling import finish_cancels
+    from ops.uploads import Uploads, read_until
     from workers.credentials import callback_keys_of
 
+    # The server hands a signal on to whoever listened before it: that must not be the default, which ends it all.
+    stop_on_signals()
     with _opened() as (backends, catalogue):
         keys = callback_keys_of(catalogue)
+        backends.broker.declare()
+        finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
-        config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
+        door = Door(backends=backends, catalogue=catalogue, callback_keys=keys)
+        uploads = Uploads(backends, catalogue)
+        reading = threading.Thread(target=read_until, args=(door.ending, uploads))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
-            uvicorn.Server(config).run(sockets=[sock])
-
-
-def console_socket(settings: Settings) -> socket.socket:
-    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does."""
-    host, _, port = settings.console.rpartition(":")
-    try:
-        return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"RENEWAL_CONSOLE: cannot listen on {settings.console} ({error})") from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+            reading.start()
+            try:
+                Server(server_config(make_app(door)), door.ending).run(sockets=[sock])
+            finally:
+                door.ending.set()
+                reading.join()
 
 
 def _every(stop: threading.Event, step: Callable[[], object], every_s: float) -> None:

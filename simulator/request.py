@@ -1,6 +1,6 @@
 """What the dispatcher may send: the bodies of Unbind protocol v1, read strictly."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AwareDatetime,
@@ -48,6 +48,7 @@ class _Withdrawal(TypedDict):
     case: CaseId
     number: Number
     reference: str | None
+    cause: Literal["number_returned", "authorisation_withdrawn"]
 
 
 @with_config(_STRICT)

@@ -1,8 +1,8 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
 -- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
 --   · 8 custody-notes · 9 dead-groups hash · 10 accepted sorted set · 11 polls sorted set · 12 late list
---   · 13 paused sorted set · 14 totals · and where settled cases are told of, 15 outbox stream; those of the jobs are
---   made of prefixes, for there may be a thousand
+--   · 13 paused sorted set · 14 totals · and where settled cases are told of, 15 outbox stream; those of the jobs are made
+--   of prefixes, for there may be a thousand
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 from backends.connect import ping
 from ops.api.door import TheDoor
-from ops.api.problems import Problem
+from ops.api.problems import Problem, documented
 from schemas.errors import BackendUnavailable
 
 router = APIRouter(tags=["health"])
@@ -21,7 +21,7 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Whether this process can serve", responses={503: {"description": "It cannot now."}})
+@router.get("/readyz", summary="Whether this process can serve", responses={503: documented()[503]})
 def readyz(door: TheDoor) -> dict[str, str]:
     """Ask the status store and the broker, each for about a second; 503 names in `away` which do not answer."""
     backends = door.backends

@@ -84,6 +84,13 @@ def _show(look: _Look, view: "CaseView") -> None:
     print(f"{view.mask}  case {view.id}  {view.verdict}")
     print(f"  cut-off {view.cutoff_at} ({view.basis}), cycle {view.cycle}, reference {view.reference or '–'}")
     print(f"  run {view.run}")
+    if given := look.inspector.authorisation(view.id):
+        allowed, at = given.authorisation, given.withdrawn_at
+        withdrawn = f", withdrawn by {given.withdrawn_by} at {at.isoformat(timespec='minutes')}" if at else ""
+        print(
+            f"  authorised by its owner ({allowed.method}, notice {allowed.notice_version}) until"
+            f" {allowed.expires_at.isoformat()}{withdrawn}"
+        )
     print("  " + ", ".join(f"{state} {n}" for state, n in counts.most_common()))
     every = look.every or look.platforms
     rows = [row for row in _rows(look, view) if every or not (STATES[row["state"]].clean)]
@@ -159,6 +166,7 @@ def _case_json(look: _Look, view: "CaseView") -> dict[str, Any]:
         "basis": view.basis,
         "cycle": view.cycle,
         "run": view.run,
+        "authorisation": given.row() if (given := look.inspector.authorisation(view.id)) else None,
         "jobs": list(_rows(look, view)),
     }
 

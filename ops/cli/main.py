@@ -15,6 +15,7 @@ from ops.cli import (
     dead,
     events,
     forecast,
+    instruments,
     kept,
     keys,
     lookups,
@@ -22,6 +23,7 @@ from ops.cli import (
     platforms,
     release,
     renew,
+    request,
     retries,
     roles,
     runs,
@@ -46,6 +48,8 @@ forecast.add_to(app)
 audit.add_to(app)
 watch.add_to(app)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(request.app, name="request")
+app.add_typer(instruments.app, name="instruments")
 app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")

@@ -195,6 +195,7 @@ GOOD = {"code": "OK"}
         ({"id": "JOB", "code": "x" * 65}, "results.1.code", "item"),
         ({"id": "JOB", "code": "OK", "reference": 7}, "results.1.reference", "item"),
         ({"id": "JOB", "code": "OK", "number": "13800138000"}, "results.1", "item"),
+        ({"id": "JOB", "code": "TAKEN", "next": "operator"}, "results.1.next", "item"),
         ({"id": "JOB", "code": "NO"}, "results.1.reason", "no_reason"),
         ({"id": "JOB", "code": "NO", "reason": "because"}, "results.1.reason", "no_reason"),
         ({"id": "BETA", "code": "OK"}, "results.1.id", "foreign"),
@@ -218,6 +219,14 @@ def test_a_wrong_item_is_named_and_the_others_go_on(
     said = str(reply.content)
     assert "13800138000" not in said
     assert bad not in said
+
+
+def test_a_platform_that_waits_for_the_owner_says_so(backends: Backends, desk: CallbackDesk) -> None:
+    """Its time stands still: the job is no longer among those that end at a deadline."""
+    (case,) = accepted(backends)
+    assert 202 == call(desk, backends, {"id": job_id(case, "alpha"), "code": "TAKEN", "next": "user"}).status
+    assert Hold.USER_ACTION is record_of(backends, case, "alpha").reason
+    assert [] == backends.expected.sent_until("alpha", NOON + timedelta(days=30), at_most=9)
 
 
 def test_two_different_answers_for_one_id_are_no_answer(backends: Backends, desk: CallbackDesk) -> None:

@@ -10,29 +10,38 @@ import pytest
 
 from backends.actions import Action, What
 from backends.admission import BulkTerms
+from backends.api_keys import Scope
 from backends.bootstrap import Backends
 from backends.connect import text
+from backends.idempotency import Answer
 from backends.keys import (
     ADMISSION_TTL_S,
     CALLBACK_TTL_S,
     FORECAST_TTL_S,
+    IDEMPOTENCY_TTL_S,
+    OWNER_LINK_TTL_S,
+    PACE_TTL_S,
     PERMANENT,
     QUOTA_TTL_S,
     RECLAIMED_TTL_S,
     REPLAY_LOCK_TTL_S,
     SEEN_TTL_S,
+    SESSION_TTL_S,
     SUBSCRIBER_LEASE_TTL_S,
     TRAIL_TTL_S,
     Keys,
 )
 from backends.outbox import START, Outbox
+from backends.pace import Pace
 from backends.replays import Group
 from backends.subscribers import Told
 from backends.sweeps import Denied, Night
 from backends.waiting import Why
+from schemas.authorisation import Authorisation, Method
 from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.case import Case
 from schemas.ids import new_id
+from schemas.instrument import Instrument
 from schemas.notice import PlatformSuspended
 from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
@@ -77,6 +86,8 @@ def busy(backends: Backends) -> Backends:
     replay(backends, case)
     sweep(backends, case)
     tell(backends)
+    come_in(backends)
+    ask(backends, case)
     act = Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}", before={}, after={})
     backends.actions.append(act)
     return backends
@@ -153,6 +164,28 @@ def tell(backends: Backends) -> None:
     backends.subscribers.give_up("crm", posted, told=Told(problem="HTTP 500"), place=posted[-1].place)
 
 
+def come_in(backends: Backends) -> None:
+    """Make a key, begin a session, and ask for something once."""
+    key, _ = backends.api_keys.create("pipeline", Scope.READ, by="somebody", now=NOON)
+    backends.sessions.begin(key.id)
+    backends.paces.take(Pace(name="key", per_s=1, burst=2), key.id)
+    asked = backends.idempotency.begin(caller=key.id, key=NUMBER, request=NUMBER)
+    backends.idempotency.finish(asked, Answer(status=200, headers={}, body=b"{}"))
+
+
+def ask(backends: Backends, case: str) -> None:
+    """Let an owner authorise, follow a link and withdraw, and the operator record an instrument."""
+    ends = NOON + timedelta(days=1)
+    said = Authorisation(
+        platforms=("alpha",), notice_version="1", language="zh", method=Method.COUNTER, given_at=NOON, expires_at=ends
+    )
+    backends.authorisations.record(case, said, by="somebody", now=NOON)
+    backends.authorisations.withdraw(case, by="somebody", now=NOON)
+    backends.owner_links.make(case, now=NOON)
+    made = Instrument(key="notice", title="T", document_number="7", approver="A", valid_from=NOON, valid_until=ends)
+    backends.instruments.record(made, by="somebody", now=NOON)
+
+
 def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
     """A batch of one job."""
     return Batch(
@@ -199,8 +232,13 @@ def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
         "replay-lock",
         "reclaimed",
         "sweep-forecast",
-        "subscriber-lease",
+        "session",
+        "pace",
+        "idempotency",
+        "owner-link",
+        "owner-links",
         "callback",
+        "subscriber-lease",
     } == {family(key) for key in names(busy)}
 
 
@@ -217,8 +255,10 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "quota": QUOTA_TTL_S,
             "trail": TRAIL_TTL_S,
             "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S,
-            "sweep-forecast": FORECAST_TTL_S, "callback": CALLBACK_TTL_S,
-            "subscriber-lease": SUBSCRIBER_LEASE_TTL_S}  # fmt: skip
+             "sweep-forecast": FORECAST_TTL_S, "session": SESSION_TTL_S, "pace": PACE_TTL_S,
+             "idempotency": IDEMPOTENCY_TTL_S, "owner-link": OWNER_LINK_TTL_S,
+             "owner-links": OWNER_LINK_TTL_S, "callback": CALLBACK_TTL_S,
+             "subscriber-lease": SUBSCRIBER_LEASE_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)

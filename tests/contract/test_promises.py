@@ -19,7 +19,7 @@ from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.state import State
 from tests.command import write_platform
 from tests.fixtures_valkey import NOON, stored
-from tests.letters import accept, record, wait
+from tests.letters import accept, record, record_of, wait
 from workers.deadline import Deadlines as Passing
 
 DAY = timedelta(days=1)
@@ -133,16 +133,19 @@ def test_the_clock_stands_still_while_the_owner_holds_the_ball(backends: Backend
     assert "paused" == view.course.promise.standing.value
     assert [] == found(desk)
     assert {} == take(backends, catalogue, taken_s=0).deadlines
-    assert 0 == Passing(backends, catalogue, WorkingDays.load()).step()
+    scheduler = Passing(backends, catalogue, WorkingDays.load(), desk)
+    assert 0 == scheduler.step()
     (owed,) = backends.expected.take("alpha", now=DUE, until=DUE + DAY, at_most=9)
     assert (job, NOON) == (owed.job, owed.first_sent)
     # The owner has shown it on Wednesday: Thursday and Friday are left.
     record(backends, "alpha", [case], state=State.ACCEPTED, at=DUE + DAY)
     clock(backends).set(DUE + 3 * DAY - timedelta(seconds=1))
-    assert [(job, "at_risk")] == found(desk)
+    assert ([(job, "at_risk")], 0) == (found(desk), scheduler.step())
     clock(backends).set(DUE + 3 * DAY)
     assert [(job, "overdue")] == found(desk)
-    record(backends, "alpha", [case], state=State.UNBOUND, at=DUE + 3 * DAY)
+    assert (1, 0) == (scheduler.step(), scheduler.step())
+    ended = record_of(backends, case, "alpha")
+    assert (State.DELIVERED_UNCONFIRMED, Hold.DEADLINE) == (ended.state, ended.reason)
     assert (0, [], []) == (backends.expected.count("alpha"), found(desk), paused(backends))
 
 
@@ -199,3 +202,17 @@ def test_a_job_that_nobody_knows_is_said_to_be_unknown(backends: Backends, catal
     for wrong in ("nonsense", job_id(new_id(), "alpha"), job_id(accept(backends, ["alpha"])[0], "beta")):
         with pytest.raises(NotFound):
             desk.show(wrong)
+
+
+def test_many_that_the_owner_holds_keep_no_other_from_its_end(backends: Backends, catalogue: Catalogue) -> None:
+    """A step looks at a part of them only; those that still stand still must not be that part for ever."""
+    cases = accept(backends, ["alpha"], count=1200)
+    for start in range(0, 1200, 400):
+        record(backends, "alpha", cases[start : start + 400], state=State.ACCEPTED, reason=Hold.USER_ACTION)
+    seen = set(cases[::400])
+    record(backends, "alpha", sorted(seen), state=State.ACCEPTED, at=NOON + timedelta(minutes=1))
+    clock(backends).set(DUE + 3 * DAY)
+    scheduler = Passing(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue))
+    assert 3 == sum(scheduler.step() for _ in range(6))
+    assert {State.DELIVERED_UNCONFIRMED} == {record_of(backends, case, "alpha").state for case in seen}
+    assert 1197 == backends.expected.count("alpha")

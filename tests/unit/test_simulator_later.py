@@ -21,7 +21,7 @@ LATER: dict[str, Any] = {"kind": "later", "seconds": 5}
 CALLBACK = {"secret": "env:CALLBACK"}
 
 
-def entry(**fields: object) -> Platform:
+def entry(**fields: Any) -> Platform:
     """A platform that can answer later in both ways."""
     return platform(callback=CALLBACK, poll={"endpoint": "https://acme.example/v1/polls"}, **fields)
 
@@ -76,7 +76,7 @@ def test_a_job_is_accepted_decided_and_told_later(protocol: str) -> None:
     assert (202, {"reference"}) == (status, set(said))
     assert 1 == pretended.ledger.effects
     assert [] == pretended.letters()
-    empty = (202, {}) if protocol == "json" else (200, {"results": []})
+    empty: tuple[int, Any] = (202, {}) if protocol == "json" else (200, {"results": []})
     assert empty == poll(pretended, known, one["case"])
     at(pretended, 105.0)
     status, said = poll(pretended, known, one["case"])
