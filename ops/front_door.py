@@ -19,13 +19,18 @@ _BACKLOG: Final = 512
 def front_door(
     supervisor: Supervisor, backends: Backends, *, key_folder: Path | None, anywhere: bool, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Listen on RENEWAL_CONSOLE; the console itself starts when first somebody asks.
+    """Listen on RENEWAL_CONSOLE and serve there.
 
-    With `anywhere`, a port that is taken is no reason to fail: any other will do. A key for this machine is kept in
-    `key_folder`, where one is given. Raises ConfigurationError.
+    With `anywhere` it is a guest of something else: the console starts when first somebody asks, and a port that is
+    taken is no reason to fail, for any other will do. A key for this machine is kept in `key_folder`, where one is
+    given. Raises ConfigurationError.
     """
     with contextlib.closing(_listen(backends, anywhere=anywhere)) as sock:
-        supervisor.start_when_asked("console", sock)
+        if anywhere:
+            supervisor.start_when_asked("console", sock)
+        else:
+            # At once: it also reads on what was handed in over HTTP before it ended.
+            supervisor.start("console", "--descriptor", str(sock.fileno()), descriptors=(sock.fileno(),))
         say(f"console on {_address(sock)}; {_way_in(backends, key_folder)}")
         yield
 
