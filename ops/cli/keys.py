@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The keys that seal numbers.", no_args_is_help=True)
+from ops.cli import webhook_keys
+
+app = typer.Typer(help="The keys that seal numbers, and those that sign.", no_args_is_help=True)
+app.add_typer(webhook_keys.app, name="webhook")
 FileArgument = Annotated[Path, typer.Argument(help="Key file, as in RENEWAL_NUMBER_KEYS_FILE.")]
 
 
