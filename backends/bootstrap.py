@@ -11,12 +11,14 @@ from backends.actions import Actions
 from backends.admission import Admission
 from backends.api_keys import ApiKeys
 from backends.broker import Broker
+from backends.callbacks import Callbacks
 from backends.clock import Clock, SystemClock
 from backends.connect import connect
 from backends.custody import Custody
 from backends.dead import DeadLetters
 from backends.dispatch import Dispatch
 from backends.embedded import EmbeddedValkey
+from backends.expected import ExpectedAnswers
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
@@ -58,6 +60,8 @@ class Backends:
     waiting_view: WaitingView
     dead: DeadLetters
     kept: KeptItems
+    callbacks: Callbacks
+    expected: ExpectedAnswers
     origins: Origins
     replays: Replays
     sweeps: Sweeps
@@ -104,6 +108,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         waiting_view=WaitingView(redis, keys, manifests),
         dead=DeadLetters(redis, keys, store),
         kept=KeptItems(redis, keys),
+        callbacks=Callbacks(redis, keys),
+        expected=ExpectedAnswers(redis, keys),
         origins=Origins(redis, keys, vault),
         replays=Replays(redis, keys),
         sweeps=Sweeps(redis, keys),

@@ -19,6 +19,8 @@ REPLAY_LOCK_TTL_S: Final = 15
 RECLAIMED_TTL_S: Final = 400 * 86400
 # What was foreseen of a night is of use as long as somebody compares nights.
 FORECAST_TTL_S: Final = 90 * 86400
+# A signature is good for five minutes before and after: for longer than both no callback may take effect twice.
+CALLBACK_TTL_S: Final = 3600
 # A shift and a handover; then a key is shown again.
 SESSION_TTL_S: Final = 12 * 3600
 
@@ -27,6 +29,7 @@ PERMANENT: Final = frozenset(
     {
         "case", "jobs", "details", "token", "reference", "wanted", "settled", "manifest",
         "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
+        "late", "accepted", "polls", "callbacks-refused",
         "waiting", "waiting-first", "waiting-batches", "waiting-leases", "waiting-at", "waiting-first-at",
         "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
@@ -148,6 +151,28 @@ class Keys:
     def disputes(self) -> str:
         """List: JSON of every final answer that contradicts the recorded one; permanent."""
         return f"{self.namespace}:disputes"
+
+    @property
+    def late(self) -> str:
+        """List: JSON of every answer that came after its job had ended for want of one; permanent."""
+        return f"{self.namespace}:late"
+
+    def accepted(self, platform: str) -> str:
+        """Sorted set: jobs whose answer one platform still owes, by when they were first sent, ms; permanent."""
+        return f"{self.namespace}:accepted:{platform}"
+
+    def polls(self, platform: str) -> str:
+        """Sorted set: the same jobs, by when to ask for the answer, ms, 0 until somebody has looked; permanent."""
+        return f"{self.namespace}:polls:{platform}"
+
+    def callback(self, platform: str, message: str) -> str:
+        """Hash: a callback that was taken: digest of its body, and what was answered; TTL CALLBACK_TTL_S."""
+        return f"{self.namespace}:callback:{platform}:{message}"
+
+    @property
+    def callbacks_refused(self) -> str:
+        """Stream: callbacks, or items of them, that were refused, and why; trimmed; permanent."""
+        return f"{self.namespace}:callbacks-refused"
 
     @property
     def orphans(self) -> str:

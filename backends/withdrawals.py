@@ -51,7 +51,7 @@ class Withdrawals:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
         self._request = script(client, "withdraw_request")
-        self._take = script(client, "withdraw_take")
+        self._take = script(client, "take_due")
 
     # -- numbers ---------------------------------------------------------------------------------------------------
 
@@ -94,8 +94,8 @@ class Withdrawals:
     def take(self, *, now: datetime, until: datetime, at_most: int) -> list[Withdrawal]:
         """Return withdrawals to be sent now, the first due first; nobody else gets them before `until`."""
         args: list[Any] = [_ms(now), _ms(until), at_most]
-        jobs: Any = patiently(lambda: self._take(keys=[self._keys.withdrawals_due], args=args))
-        return self._read([text(job) for job in jobs])
+        taken: Any = patiently(lambda: self._take(keys=[self._keys.withdrawals_due], args=args))
+        return self._read([text(job) for job in taken[::2]])
 
     def note(self, withdrawal: Withdrawal, *, again_at: datetime | None) -> None:
         """Write down how far a withdrawal is, and when it is to be sent again, if at all."""

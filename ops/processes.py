@@ -35,21 +35,28 @@ log = structlog.get_logger()
 
 def run_worker() -> int:
     """Deliver batches until SIGTERM. Returns the exit code."""
-    from workers.app import prepare, prepare_withdrawals, serve
+    from workers.app import prepare, prepare_polls, prepare_withdrawals, serve
+    from workers.poll import poll_until
     from workers.withdrawal import withdraw_until
 
     ended = threading.Event()
     with _opened() as (backends, catalogue):
         attempt = prepare(backends, catalogue)
         withdrawer = prepare_withdrawals(backends, catalogue, ended.wait)
-        withdrawing = threading.Thread(target=withdraw_until, args=(ended, withdrawer))
-        withdrawing.start()
+        poller = prepare_polls(backends, catalogue, ended.wait)
+        beside = [
+            threading.Thread(target=withdraw_until, args=(ended, withdrawer)),
+            threading.Thread(target=poll_until, args=(ended, poller)),
+        ]
+        for thread in beside:
+            thread.start()
         try:
             with _beating(backends.heartbeats, "worker", facts=attempt.doing):
                 return serve(backends, attempt)
         finally:
             ended.set()
-            withdrawing.join()
+            for thread in beside:
+                thread.join()
 
 
 def run_recorder() -> None:
@@ -98,11 +105,13 @@ def run_console(descriptor: int | None) -> None:
 
     from ops.api.app import make_app
     from ops.api.door import Door
+    from workers.credentials import callback_keys_of
 
     with _opened() as (backends, catalogue):
+        keys = callback_keys_of(catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
         config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue)),
+            make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)),
             log_config=None,
             access_log=False,
             server_header=False,

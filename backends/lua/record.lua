@@ -1,6 +1,7 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
 -- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
---   · 8 custody-notes · 9 dead-groups hash; those of the jobs are made of prefixes, for there may be a thousand
+--   · 8 custody-notes · 9 dead-groups hash · 10 accepted sorted set · 11 polls sorted set · 12 late list; those of the
+--   jobs are made of prefixes, for there may be a thousand
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
@@ -10,7 +11,7 @@
 --   anything between them, or '@' and places of the manifest, `start end` each, the end not among them
 -- returns: {applied, unchanged, disputed, orphaned, case ids applied where ARGV 15 is given …}; {-1} if the event was
 --   applied before
--- STATES (code → final, clean, rank, plain), TRAIL_MAX, ID_BYTES and RECORD_BYTES are put before this text by
+-- STATES (code → final, clean, rank, settles, unanswered), TRAIL_MAX, ID_BYTES and RECORD_BYTES are put before this text by
 -- backends/store.py.
 if ARGV[10] ~= '' then
   redis.call('ZREM', KEYS[6], ARGV[10])
@@ -88,6 +89,17 @@ local function list(job, reason)
   if redis.call('ZADD', ARGV[11] .. group, ended * 1000, job) == 1 then redis.call('HINCRBY', KEYS[9], group, 1) end
 end
 
+-- Jobs whose answer is still to come: by when they were first sent, and by when to ask for it, which a worker decides.
+local function expect(job, first, newly)
+  redis.call('ZADD', KEYS[10], (first > 0 and first or ended) * 1000, job)
+  if newly then redis.call('ZADD', KEYS[11], 0, job) end
+end
+
+local function expect_no_more(job)
+  redis.call('ZREM', KEYS[10], job)
+  redis.call('ZREM', KEYS[11], job)
+end
+
 local UNTRIED = string.rep('\0', RECORD_BYTES)
 local ROLL_BYTES = 4
 local sheets = {}
@@ -151,13 +163,14 @@ local function settle(sheet, place, case, new_state, new_reason, detail)
   note(case, new_state, new_reason, detail, old)
   local new_settled = STATES[new_state].settles and ended or 0
   local higher, equal = compare(state, gen, tries, reason, new_state, generation, attempt, new_reason)
-  local contradicts = STATES[state].final and STATES[new_state].final and not equal
+  local both_final = STATES[state].final and STATES[new_state].final and not equal
+  local contradicts = both_final and STATES[state].unanswered == STATES[new_state].unanswered
   local was_open, was_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
   local from = old and state or nil
-  if contradicts then
-    redis.call('RPUSH', KEYS[4], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
+  if both_final and (contradicts or STATES[state].unanswered) then
+    redis.call('RPUSH', contradicts and KEYS[4] or KEYS[12], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
       kept = state, kept_reason = reason, other = new_state, other_reason = new_reason}))
-    disputed, disputed_now = true, disputed_now + 1
+    if contradicts then disputed, disputed_now = true, disputed_now + 1 end
   end
   if equal and detail ~= '' then
     -- Heard twice in other words (an attempt that ran twice): which words stay must not depend on the order.
@@ -183,6 +196,11 @@ local function settle(sheet, place, case, new_state, new_reason, detail)
   sheet.new_records[place] = new
   turn(sheet, place, was_open and not is_open, is_exception and not was_exception)
   if from ~= state then moved(run, from, state, 1) end
+  if state == ACCEPTED then
+    expect(case .. '.' .. platform, first, from ~= ACCEPTED)
+  elseif from == ACCEPTED then
+    expect_no_more(case .. '.' .. platform)
+  end
   if not higher then
     unchanged = unchanged + 1
     return

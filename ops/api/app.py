@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from ops.api import health
+from ops.api import callbacks, health
 from ops.api.door import Door
 from ops.api.problems import handle_problems
 
@@ -15,4 +15,5 @@ def make_app(door: Door) -> FastAPI:
     app.state.door = door
     handle_problems(app)
     app.include_router(health.router)
+    app.include_router(callbacks.router)
     return app

@@ -1,6 +1,7 @@
 """What every route stands on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -12,10 +13,14 @@ from platforms.catalogue import Catalogue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """The stores, the catalogue, and the inspector through which they are looked at."""
+    """The stores, the catalogue, and the inspector through which they are looked at.
+
+    `callback_keys` are those with which callbacks are checked; a platform without any does not call back.
+    """
 
     backends: Backends
     catalogue: Catalogue
+    callback_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def inspector(self) -> Inspector:

@@ -14,6 +14,7 @@ from backends.bootstrap import Backends
 from backends.connect import text
 from backends.keys import (
     ADMISSION_TTL_S,
+    CALLBACK_TTL_S,
     FORECAST_TTL_S,
     PERMANENT,
     QUOTA_TTL_S,
@@ -60,6 +61,7 @@ def busy(backends: Backends) -> Backends:
     for known, platform, answer in [(case, "alpha", a) for a in answers] + [(case, "beta", answers[2])]:
         backends.store.apply(event(run, known, platform, answer=answer))
     backends.store.apply(event(run, new_id(), "alpha", answer=answers[0]))
+    answers_that_come_later(backends, run)
     backends.kept.bury_message("{", why="not JSON", queue="bulk", now=NOON)
     backends.admission.ask(
         "alpha", calls=2, calls_per_s=1, in_flight=4, hold_s=1, holder=new_id(), terms=BulkTerms(jobs_per_day=9)
@@ -83,6 +85,24 @@ def event(run: str, case: str, platform: str, *, answer: tuple[State, Reason | N
         jobs=(JobResult(case=case, state=answer[0], reason=answer[1], reference="R"),),
     )  # fmt: skip
     return ResultEvent(id=new_id(), time=NOON, subject=platform, data=data)
+
+
+def answers_that_come_later(backends: Backends, run: str) -> None:
+    """One that is owed, one that came too late, and a callback that was taken beside one that was not."""
+    owed, ended = new_id(), new_id()
+    cases = [
+        Case(
+            id=case, number=NUMBER, token=backends.vault.token(NUMBER), line=line, cutoff_at=CUTOFF,
+            basis=Basis.PLANNED_RELEASE, cycle=case, reference="", platforms=("alpha",),
+        )
+        for line, case in enumerate((owed, ended), start=4)
+    ]  # fmt: skip
+    backends.store.accept(run, cases, now=NOON)
+    for case, state in ((owed, State.ACCEPTED), (ended, State.EXPIRED), (ended, State.UNBOUND)):
+        backends.store.apply(event(run, case, "alpha", answer=(state, None)))
+    assert backends.callbacks.begin("alpha", f"for {NUMBER}", b"{}") is None
+    backends.callbacks.end("alpha", f"for {NUMBER}", status=202, content={"taken": 1}, taken=1)
+    backends.callbacks.refuse("alpha", "signature", items=1, body=NUMBER.encode())
 
 
 def take_into_custody(backends: Backends, run: str, case: str) -> None:
@@ -155,9 +175,17 @@ def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
 
 def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
     """What is not made here would not be looked at above."""
-    assert PERMANENT | {"seen", "rate", "slots", "quota", "trail", "replay-lock", "reclaimed", "sweep-forecast"} == {
-        family(key) for key in names(busy)
-    }
+    assert PERMANENT | {
+        "seen",
+        "rate",
+        "slots",
+        "quota",
+        "trail",
+        "replay-lock",
+        "reclaimed",
+        "sweep-forecast",
+        "callback",
+    } == {family(key) for key in names(busy)}
 
 
 def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
@@ -173,7 +201,7 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "quota": QUOTA_TTL_S,
             "trail": TRAIL_TTL_S,
             "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S,
-            "sweep-forecast": FORECAST_TTL_S}  # fmt: skip
+            "sweep-forecast": FORECAST_TTL_S, "callback": CALLBACK_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)
