@@ -11,6 +11,7 @@ import typer
 from ops.cli import (
     actions,
     audit,
+    conformance,
     dead,
     forecast,
     kept,
@@ -46,6 +47,7 @@ app.add_typer(sweep.app, name="sweep")
 app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
+conformance.add_to(platforms.app)
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")

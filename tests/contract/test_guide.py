@@ -12,7 +12,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "integrate.md").read_text(encoding
 
 def block(mark: str) -> str:
     """Return the one block of commands in which these words stand."""
-    (found,) = [text for text in re.findall(r"^```\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL) if mark in text]
+    (found,) = [str(text) for text in re.findall(r"^```\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL) if mark in text]
     return found
 
 
