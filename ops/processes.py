@@ -112,8 +112,9 @@ def run_console(descriptor: int | None) -> None:
     """Serve the HTTP API and the console until SIGTERM, on a socket that was handed down or on RENEWAL_CONSOLE."""
     from ops.api.app import make_app
     from ops.api.door import Door
-    from ops.api.server import Server, console_socket, server_config
+    from ops.api.server import Server, server_config
     from ops.cancelling import finish_cancels
+    from ops.front_door import console_socket
     from ops.uploads import Uploads, read_until
     from workers.credentials import callback_keys_of
 

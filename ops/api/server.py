@@ -1,6 +1,5 @@
-"""The server of the HTTP API and the console: where it listens, what bounds it, and how it ends."""
+"""The server of the HTTP API and the console: what bounds it, and how it ends."""
 
-import socket
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -8,14 +7,10 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 from typing_extensions import override
 
-from backends.settings import Settings
-from schemas.errors import ConfigurationError
-
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _KEEP_ALIVE_S: Final = 15
-_BACKLOG: Final = 512
 _CONCURRENCY_MAX: Final = 500
 _GRACE_S: Final = 10
 
@@ -46,16 +41,3 @@ def server_config(app: "FastAPI") -> uvicorn.Config:
         access_log=False,
         server_header=False,
     )
-
-
-def console_socket(settings: Settings) -> socket.socket:
-    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does."""
-    host, _, port = settings.console.rpartition(":")
-    try:
-        return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"RENEWAL_CONSOLE: cannot listen on {settings.console} ({error})") from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
