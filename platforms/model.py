@@ -42,7 +42,7 @@ class Bearer(_Strict):
 
 
 class StandardWebhooks(_Strict):
-    """Standard Webhooks v1 signatures, HMAC-SHA256; two secrets while a key is rotated."""
+    """Standard Webhooks signatures, v1 by a whsec_ and v1a by a whsk_ key; two keys while one is rotated."""
 
     scheme: Literal["standard-webhooks"]
     secret: SecretRefs

@@ -226,11 +226,11 @@ def _call(platform: Platform, letter: _Letter, *, credentials: Sequence[str], no
 
 
 def _signature(ident: str, body: bytes, *, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    return {
-        ID_HEADER: ident,
-        TIMESTAMP_HEADER: str(int(now.timestamp())),
-        SIGNATURE_HEADER: sign(secrets, message_id=ident, timestamp=now, body=body),
-    }
+    try:
+        signature = sign(secrets, message_id=ident, timestamp=now, body=body)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"auth.secret: {error}") from None
+    return {ID_HEADER: ident, TIMESTAMP_HEADER: str(int(now.timestamp())), SIGNATURE_HEADER: signature}
 
 
 @lru_cache(maxsize=_SECRETS_CACHED_MAX)

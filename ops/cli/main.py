@@ -12,6 +12,7 @@ from ops.cli import (
     actions,
     audit,
     callbacks,
+    conformance,
     dead,
     events,
     forecast,
@@ -54,6 +55,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
 app.add_typer(overdue.app, name="overdue")
+conformance.add_to(platforms.app)
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")

@@ -189,7 +189,7 @@ def test_a_signing_secret_that_is_none_is_refused_without_showing_it(secret: str
     """The message names the field."""
     with pytest.raises(ConfigurationError, match=r"auth\.secret") as raised:
         calls(auth={"scheme": "standard-webhooks", "secret": "env:KEY"}, credentials=(secret,))
-    assert secret not in str(raised.value).replace("whsec_ and", "")
+    assert secret not in str(raised.value).replace("whsec_…", "").replace("whsec_,", "")
 
 
 def test_a_call_does_not_show_numbers_or_secrets_in_its_repr() -> None:
