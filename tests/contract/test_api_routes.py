@@ -12,7 +12,7 @@ from backends.actions import What
 from backends.bootstrap import Backends
 from backends.kept import Kind
 from schemas.ids import new_id
-from schemas.outcome import Fault
+from schemas.outcome import Fault, Refusal
 from schemas.state import State
 from tests.contract.test_api_frame import problem
 from tests.contract.test_run_desk import rows as input_rows
@@ -64,7 +64,18 @@ def test_a_job_tells_every_attempt_and_who_has_it(api: Api, backends: Backends) 
     shown = api.get(f"/v1/cases/{case}/jobs/alipay")
     assert f"batch {batch.id}" in shown["held_by"]
     assert [("WAITING", "timeout")] == [(step["state"], step["reason"]) for step in shown["steps"]]
+    assert [("platform", None, "fault")] == [(turn["holder"], turn["until"], turn["why"]) for turn in shown["turns"]]
+    assert ("in_time", None, None) == (shown["promise"]["standing"], shown["late_party"], shown["remedy"])
     problem(api.ask("GET", f"/v1/cases/{case}/jobs/nobody"), 404)
+
+
+def test_a_refusal_tells_what_can_be_done(api: Api, backends: Backends) -> None:
+    """A refusal without a next step is the end of a person's way (requirement 11)."""
+    (case,) = accept(backends, BOTH)
+    record(backends, "alipay", [case], state=State.REFUSED, reason=Refusal.RISK_CONTROL)
+    shown = api.get(f"/v1/cases/{case}/jobs/alipay")
+    assert ("operator", "met") == (shown["remedy"]["next_actor"], shown["promise"]["standing"])
+    assert shown["remedy"]["zh"]
 
 
 def test_a_case_is_found_by_number_and_by_reference_and_told_masked(api: Api, backends: Backends) -> None:
