@@ -94,13 +94,14 @@ def problem_of(error: Exception) -> Problem:
         return Problem(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, RedisConnectionError | RedisTimeoutError):
         error = BackendUnavailable(f"the status store is away ({type(error).__name__})")
-    status = next((found for kind, found in _STATUS.items() if isinstance(error, kind)), 500)
+    status = next(found for kind, found in _STATUS.items() if isinstance(error, kind))
     headers = {"Retry-After": str(_AGAIN_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return Problem(status, str(error), headers=headers)
 
 
+# Any other error of ours is a fault of this program or of its settings: its log says which, and nobody else is told.
 _KNOWN: Final = (
-    Problem, RenewalError, RequestValidationError, HTTPException, RedisConnectionError, RedisTimeoutError,
+    Problem, *_STATUS, RequestValidationError, HTTPException, RedisConnectionError, RedisTimeoutError,
 )  # fmt: skip
 
 
