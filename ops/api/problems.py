@@ -33,6 +33,7 @@ _WORDS: Final[Mapping[int, str]] = {
     408: "the body came too slowly",
     409: "a rule or the state of things forbids it: nothing was changed",
     413: "the body is too large",
+    415: "the body is of a form that is not taken",
     422: "the request is not valid: `errors` names each field",
     429: "too many requests: come again after `Retry-After` seconds",
     503: "the status store or the broker is away: come again after `Retry-After` seconds",
