@@ -5,18 +5,24 @@ from typing import Any, Final
 import orjson
 
 from backends.keys import SEEN_TTL_S, TRAIL_TTL_S, Keys
-from schemas.outcome import REASON_CODES
+from schemas.notice import NoticeType
+from schemas.outcome import REASON_CODES, Hold
 from schemas.result import ANSWERED, Alike, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State
 
 _TRAIL_MAX: Final = 50
-_SETTLING: Final = {Holder.NOBODY, Holder.PERSON}
+_SETTLING: Final = {Holder.NOBODY, Holder.OPERATOR}
 
 
 def arguments(
-    event: ResultEvent, keys: Keys, *, counted: bool = True, only_from: frozenset[State] = frozenset()
+    event: ResultEvent,
+    keys: Keys,
+    *,
+    counted: bool = True,
+    only_from: frozenset[State] = frozenset(),
+    tells: bool = False,
 ) -> tuple[list[str], list[Any]]:
-    """Return KEYS and ARGV that apply an event.
+    """Return KEYS and ARGV that apply an event; with `tells` the outbox learns of cases that are settled by it.
 
     With `only_from` it is a decision. Neither that nor an answer that came later is an attempt: nothing is counted but
     the change, nothing was sent, and nobody's custody ends.
@@ -26,7 +32,8 @@ def arguments(
     fixed = [
         keys.seen(event.id), keys.platform(data.platform), keys.dead, keys.disputes, keys.orphans,
         keys.custody, keys.custody_batches, keys.custody_notes, keys.dead_groups,
-        keys.accepted(data.platform), keys.polls(data.platform), keys.late,
+        keys.accepted(data.platform), keys.polls(data.platform), keys.late, keys.paused(data.platform), keys.totals,
+        *([keys.outbox] if tells else []),
     ]  # fmt: skip
     codes = "".join(f",{STATES[state].code}" for state in only_from)
     counters = _counters(event) if counted and attempted else []
@@ -109,7 +116,10 @@ def states_for_lua() -> str:
     )
     names = (State.QUEUED, State.WAITING, State.DEAD, State.ACCEPTED)
     codes = ",".join(str(STATES[name].code) for name in names)
-    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
+    return (
+        f"local {','.join(names)} = {codes}\nlocal USER_ACTION = {REASON_CODES[Hold.USER_ACTION]}\n"
+        f"local STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\nlocal CASE_SETTLED = '{NoticeType.CASE_SETTLED}'\n"
+    )
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

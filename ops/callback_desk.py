@@ -20,7 +20,8 @@ from schemas.result import ResultEvent
 from workers.answers import answered
 from workers.callback import Reading, Why, Wrong, read_callback
 
-BODY_BYTES_MAX: Final = 1024 * 1024
+# A thousand results with all that they may say.
+BODY_BYTES_MAX: Final = 768 * 1024
 _TAKEN: Final = 202
 _STATUS: Final = {
     Why.NO_CHANNEL: 404,

@@ -46,8 +46,7 @@ class Operator:
 
     def __init__(self, backends: Backends, catalogue: Catalogue, *, who: str = "", dry_run: bool = False) -> None:
         self._backends, self._catalogue = backends, catalogue
-        # A name that is given does not hide whose account was used.
-        self._who, self._dry_run = f"{who} ({whoami()})" if who else whoami(), dry_run
+        self._who, self._dry_run = who or whoami(), dry_run
 
     def pause(self, platforms: Sequence[str], *, reason: str, until: datetime | None = None) -> list[Turned]:
         """Let no call through until then, or until resumed. Raises NotFound before anything is changed."""

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -17,19 +17,24 @@ from backends.bootstrap import Backends, open_backends
 from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
+from ops.announcer import announcing
 from ops.lifeline import stop_on_signals
 from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import ConfigurationError, InputError, RenewalError
 
 if TYPE_CHECKING:
-    from producers.replay import Replayer
+    import uvicorn
+    from fastapi import FastAPI
 
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
+_DEADLINE_S = 10.0
 _AGAIN_S = 2.0
 _KEEP_ALIVE_S = 15
 _BACKLOG = 512
+_CONCURRENCY_MAX = 500
+_GRACE_S = 10
 log = structlog.get_logger()
 
 
@@ -71,14 +76,26 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from ops.overdue import OverdueDesk
+    from platforms.calendar import WorkingDays
     from producers.replay import Replayer
+    from workers.app import transport_of
+    from workers.deadline import Deadlines
+    from workers.notifier import notifying
     from workers.scheduler import Scheduler
 
     stop = stop_on_signals()
     with _opened() as (backends, catalogue):
         backends.broker.declare()
-        beside = [threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))]
+        # Beside the releasing of what is due: a step may take a while where many letters or answers are late.
+        steps = (
+            (Replayer(backends, catalogue).step, _REPLAY_S),
+            (Deadlines(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue)).step, _DEADLINE_S),
+        )
+        beside = [threading.Thread(target=_every, args=(stop, step, every_s)) for step, every_s in steps]
         beside += sweeping(backends, catalogue, stop)
+        beside += announcing(backends, catalogue, stop)
+        beside += notifying(backends, lambda: transport_of(backends.settings), stop)
         for thread in beside:
             thread.start()
         try:
@@ -105,20 +122,44 @@ def run_console(descriptor: int | None) -> None:
 
     from ops.api.app import make_app
     from ops.api.door import Door
+    from ops.cancelling import finish_cancels
+    from ops.uploads import Uploads, read_until
     from workers.credentials import callback_keys_of
 
+    # The server hands a signal on to whoever listened before it: that must not be the default, which ends it all.
+    stop_on_signals()
     with _opened() as (backends, catalogue):
         keys = callback_keys_of(catalogue)
+        backends.broker.declare()
+        finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
-        config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
+        config = server_config(make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)))
+        ended, uploads = threading.Event(), Uploads(backends, catalogue)
+        reading = threading.Thread(target=read_until, args=(ended, uploads))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
-            uvicorn.Server(config).run(sockets=[sock])
+            reading.start()
+            try:
+                uvicorn.Server(config).run(sockets=[sock])
+            finally:
+                ended.set()
+                reading.join()
+
+
+def server_config(app: "FastAPI") -> "uvicorn.Config":
+    """Return how the HTTP API is served: with bounds on heads, connections and the time that its end takes."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        # It bounds how long a head may be; the faster one does not.
+        http="h11",
+        limit_concurrency=_CONCURRENCY_MAX,
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
 
 
 def console_socket(settings: Settings) -> socket.socket:
@@ -134,11 +175,11 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _replay(replayer: "Replayer", stop: threading.Event) -> None:
-    """Step mass replays beside the releasing of what is due: a step may take a while where many letters wait."""
-    while not stop.wait(_REPLAY_S):
+def _every(stop: threading.Event, step: Callable[[], object], every_s: float) -> None:
+    """Do one thing again and again until told to stop; go on when Redis or the broker comes back."""
+    while not stop.wait(every_s):
         try:
-            replayer.step()
+            step()
         except (RenewalError, RedisError) as error:
             log.warning("scheduler.waiting", reason=type(error).__name__)
             stop.wait(_AGAIN_S)
@@ -146,7 +187,7 @@ def _replay(replayer: "Replayer", stop: threading.Event) -> None:
 
 def run_simulate(
     folder: Path | None, *, host: str, port: int, seed: int, faults: str, ledger: Path | None,
-    write_catalogue: Path | None, descriptor: int | None,
+    write_catalogue: Path | None, callbacks: str | None, descriptor: int | None,
 ) -> None:  # fmt: skip
     """Serve the fake world until SIGTERM."""
     from simulator.sandbox import write_sandbox
@@ -168,7 +209,9 @@ def run_simulate(
         sys.stderr.write(f"simulating {len(catalogue)} platforms on {base_url} (seed {seed}, faults {faults})\n")
         sys.stderr.flush()
 
-    run_simulator(catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, ready=ready)
+    run_simulator(
+        catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, callbacks=callbacks, ready=ready
+    )
 
 
 def check_health(role: str) -> None:

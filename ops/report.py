@@ -118,7 +118,7 @@ def result_rows(*, reference: str, number: str, case: str, jobs: Iterable[tuple[
 def rejected_cells(row: RejectedRow) -> tuple[int, str, str, str]:
     """Return a row of rejected.csv, numbers masked and harmless in a spreadsheet."""
     row = _without_number(row)
-    return row.line, row.field, row.problem, _harmless(row.value)
+    return row.line, row.field, row.problem, harmless(row.value)
 
 
 def write_report(
@@ -247,13 +247,13 @@ def _masked_run(digits: re.Match[str]) -> str:
     return f"{digits[0][:3]}****{digits[0][-2:]}"
 
 
-def _harmless(text: str) -> str:
-    # Spreadsheets run a cell that starts like a formula; an apostrophe makes it text (OWASP, CSV injection).
+def harmless(text: str) -> str:
+    """Return a cell that no spreadsheet runs: what starts like a formula gets an apostrophe (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _cell(text: str) -> str:
-    safe = _harmless(text)
+    safe = harmless(text)
     if any(mark in safe for mark in ',"\n\r'):
         return '"' + safe.replace('"', '""') + '"'
     return safe

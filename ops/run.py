@@ -160,6 +160,7 @@ class Run:
             file=options.file,
             encoding=options.encoding,
             operator=f"sandbox-{folder.run[:8]}" if options.sandbox else backends.settings.operator,
+            instrument=options.instrument,
         )
         cursor = reading.begin()
         self._intake = intake_since(cursor)

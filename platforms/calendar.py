@@ -179,7 +179,10 @@ def _end_of(day: date) -> datetime:
 
 
 def _days_of(pause: Pause) -> Iterator[date]:
-    day, last = (instant.astimezone(ZONE).date() for instant in pause)
+    since, until = pause
+    # Midnight is the end of the day before, not a moment of the next.
+    last = max(since, until - datetime.resolution).astimezone(ZONE).date()
+    day = since.astimezone(ZONE).date()
     while day <= last:
         yield day
         day += _ONE_DAY

@@ -204,11 +204,14 @@ class Replayer:
         cases = [split_job_id(job)[0] for job in jobs]
         origins = self._backends.origins.of(cases)
         superseded = self._backends.origins.superseded(origins.values())
+        over = self._backends.authorisations.over(cases, now=self._backends.clock.now())
         together: dict[tuple[str, int, int], list[str]] = defaultdict(list)
         for case, record in zip(cases, self._backends.store.records(progress.platform, cases), strict=True):
             why = self._obstacle(replay, progress, origin=origins.get(case), record=record)
             if why is None and case in superseded:
                 why = Skip.SUPERSEDED
+            if why is None and case in over:
+                why = Skip.NOT_AUTHORISED
             if why is None:
                 together[origins[case].run, record.generation, record.attempts].append(case)
             else:

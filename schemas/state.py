@@ -36,7 +36,8 @@ class Holder(StrEnum):
 
     DISPATCHER = "dispatcher"
     PLATFORM = "platform"
-    PERSON = "person"
+    OPERATOR = "operator"
+    USER = "user"  # the number's owner; no state says so, but a turn may
     NOBODY = "nobody"
 
 
@@ -60,9 +61,9 @@ _FINAL_RANK = 9
 STATES: dict[State, StateRule] = {
     State.QUEUED: StateRule(code=1, holder=Holder.DISPATCHER, rank=0),
     State.WAITING: StateRule(code=2, holder=Holder.DISPATCHER, rank=1),
-    State.DEAD: StateRule(code=3, holder=Holder.PERSON, rank=2),
+    State.DEAD: StateRule(code=3, holder=Holder.OPERATOR, rank=2),
     State.ACCEPTED: StateRule(code=4, holder=Holder.PLATFORM, rank=3),
-    State.PENDING_REVIEW: StateRule(code=5, holder=Holder.PERSON, rank=4),
+    State.PENDING_REVIEW: StateRule(code=5, holder=Holder.OPERATOR, rank=4),
     State.UNBOUND: StateRule(code=6, holder=Holder.NOBODY, rank=_FINAL_RANK, clean=True),
     State.NO_BINDING: StateRule(code=7, holder=Holder.NOBODY, rank=_FINAL_RANK, clean=True),
     State.BOUND_AFTER_CUTOFF: StateRule(code=8, holder=Holder.NOBODY, rank=_FINAL_RANK, clean=True),

@@ -19,7 +19,8 @@ from schemas.outcome import Outcome, Refusal
 from workers.connector import CODE_CHARS_MAX, Answered, read_answer
 
 ITEMS_MAX: Final = 1000
-_FIELDS: Final = frozenset({"id", "code", "reason", "reference"})
+_FIELDS: Final = frozenset({"id", "code", "reason", "reference", "next"})
+_OWNER: Final = "user"  # the number's owner has to act next
 _TEXTS: Final = ("reason", "reference")
 
 
@@ -125,13 +126,15 @@ def _malformed(item: Any, *, place: str) -> Wrong | None:
         return Wrong(field=whole, why=Why.ITEM, expected="an object with id and code")
     if item.keys() - _FIELDS:
         # The name of an unknown field is the sender's text: it is not repeated.
-        return Wrong(field=whole, why=Why.ITEM, expected="no fields but id, code, reason and reference")
+        return Wrong(field=whole, why=Why.ITEM, expected="no fields but id, code, reason, reference and next")
     code = item.get("code")
     if not isinstance(code, str) or not 1 <= len(code) <= CODE_CHARS_MAX:
         return Wrong(field=f"{place}code", why=Why.ITEM, expected=f"a text of 1 to {CODE_CHARS_MAX} characters")
     for name in _TEXTS:
         if not isinstance(item.get(name, ""), str):
             return Wrong(field=f"{place}{name}", why=Why.ITEM, expected="a text")
+    if item.get("next", _OWNER) != _OWNER:
+        return Wrong(field=f"{place}next", why=Why.ITEM, expected=_OWNER)
     return None
 
 

@@ -17,6 +17,7 @@ import orjson
 
 from backends.manifests import Item
 from backends.signature import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from backends.withdrawals import Cause
 from platforms.model import Bearer, NoAuth, Platform, Refused, StandardWebhooks
 from schemas.errors import ConfigurationError
 from schemas.ids import derive, job_id, split_job_id
@@ -114,13 +115,14 @@ def build_calls(
 
 
 def build_withdrawal(
-    platform: Platform, *, job: str, number: str, reference: str | None, credentials: Sequence[str], now: datetime
-) -> Call:
-    """Return the call that tells a platform with a `withdraw` address that one number went back to its old owner.
+    platform: Platform, *, job: str, number: str, reference: str | None, credentials: Sequence[str], now: datetime,
+    cause: Cause = Cause.NUMBER_RETURNED,
+) -> Call:  # fmt: skip
+    """Return the call that tells a platform with a `withdraw` address to leave one number alone, and why.
 
     `reference` is what the platform answered about the job. Raises ConfigurationError as `build_calls` does.
     """
-    message = {"id": job, "case": split_job_id(job)[0], "number": number, "reference": reference}
+    message = {"id": job, "case": split_job_id(job)[0], "number": number, "reference": reference, "cause": cause.value}
     call = _call(platform, (f"withdraw.{job}", (job,), orjson.dumps(message)), credentials=credentials, now=now)
     return replace(call, url=platform.withdraw or "")
 
@@ -287,7 +289,8 @@ def _answered(
 def _accepted(content: Mapping[str, Any]) -> Answered:
     expected_by = _text(content.get("expected_by"))
     detail = f"expected by {expected_by}"[:DETAIL_CHARS_MAX] if expected_by else None
-    return _answered(Outcome.ACCEPTED, content, detail=detail)
+    reason = Hold.USER_ACTION if content.get("next") == "user" else None
+    return _answered(Outcome.ACCEPTED, content, reason=reason, detail=detail)
 
 
 def _meaning(entry: Entry) -> tuple[object, object]:

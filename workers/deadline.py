@@ -30,11 +30,21 @@ class Calendar(Protocol):
         ...
 
 
+class Promises(Protocol):
+    """Knows single jobs: a clock that stood still is told by the trail alone."""
+
+    def over(self, jobs: Sequence[str]) -> list[str]:
+        """Return those of these jobs whose time is over."""
+        ...
+
+
 class Deadlines:
     """Ends what is overdue. Raises BackendUnavailable, RedisError."""
 
-    def __init__(self, backends: Backends, catalogue: Catalogue, calendar: Calendar) -> None:
-        self._backends, self._catalogue, self._calendar = backends, catalogue, calendar
+    def __init__(self, backends: Backends, catalogue: Catalogue, calendar: Calendar, promises: Promises) -> None:
+        self._backends, self._catalogue = backends, catalogue
+        self._calendar, self._promises = calendar, promises
+        self._cursors: dict[str, int] = {}
 
     def step(self) -> int:
         """End a page of each platform's overdue jobs. Returns how many ended."""
@@ -45,12 +55,20 @@ class Deadlines:
             if platform.sla not in latest:
                 latest[platform.sla] = self._calendar.latest_start_of(platform.sla, now)
             jobs = self._backends.expected.sent_until(platform.key, latest[platform.sla], at_most=_AT_ONCE)
-            if jobs:
-                ended += self._end(platform, [split_job_id(job)[0] for job in jobs], now=now)
+            ended += self._end(platform, jobs, now=now)
+            ended += self._end(platform, self._paused(platform, latest=latest[platform.sla]), now=now)
         return ended
 
-    def _end(self, platform: Platform, cases: Sequence[str], *, now: datetime) -> int:
-        event = passed(platform, cases, now=now)
+    def _paused(self, platform: Platform, *, latest: datetime) -> list[str]:
+        """Return those whose owner had to act, and whose time is over all the same; a part of them in each step."""
+        cursor = self._cursors.get(platform.key, 0)
+        self._cursors[platform.key], jobs = self._backends.expected.paused_page(platform.key, cursor, until=latest)
+        return self._promises.over(jobs) if jobs else []
+
+    def _end(self, platform: Platform, jobs: Sequence[str], *, now: datetime) -> int:
+        if not jobs:
+            return 0
+        event = passed(platform, [split_job_id(job)[0] for job in jobs], now=now)
         changed = self._backends.store.decide(event, only_from=frozenset({State.ACCEPTED})).changed
         if changed:
             log.warning("deadline.passed", platform=platform.key, jobs=changed)

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from redis.exceptions import RedisError
 
-from backends.admission import NotNow, Permit, Report
+from backends.admission import HORIZON_S, NotNow, Permit, Report
 from backends.bootstrap import Backends
 from backends.expected import Owed
 from platforms.catalogue import Catalogue
@@ -29,7 +29,9 @@ from workers.transport import Answer, Transport
 _SINGLE_AT_ONCE: Final = 20
 _LOOK_S: Final = 2.0
 _AGAIN_S: Final = 5.0
-# Longer than one page of calls can take; who died with some is replaced after it.
+# No page of calls takes longer, whatever the platform does.
+_HOLD_S_MAX: Final = 120.0
+# Longer than that; who died with some is replaced after it.
 _MINE: Final = timedelta(minutes=5)
 log = structlog.get_logger()
 
@@ -95,7 +97,7 @@ class Poller:
             calls=calls,
             calls_per_s=platform.limits.calls_per_s,
             in_flight=platform.limits.in_flight,
-            hold_s=platform.limits.timeout_s * calls,
+            hold_s=_hold_s(platform, calls),
             holder=new_id(),
             window=next_window(platform.maintenance, self._backends.clock.now()),
         )
@@ -127,7 +129,7 @@ class Poller:
             credentials=self._credentials(platform),
             now=self._backends.clock.now(),
         )
-        deadline_s = platform.limits.timeout_s * len(calls)
+        deadline_s = _hold_s(platform, len(calls))
         return list(
             self._transport.send(calls, in_flight=permit.in_flight, deadline_s=deadline_s, interval_s=permit.interval_s)
         )
@@ -139,12 +141,18 @@ class Poller:
             self._backends.broker.publish_event(event)
 
 
+def _hold_s(platform: Platform, calls: int) -> float:
+    """How long a page of calls may take: each slot serves its share of them."""
+    rounds = -(-calls // min(calls, platform.limits.in_flight))
+    return min(_HOLD_S_MAX, rounds * platform.limits.timeout_s + HORIZON_S)
+
+
 def _news(platform: Platform, answer: Answer, *, now: datetime) -> dict[str, Answered]:
-    """Return what an answer says, by case, but that a job is still accepted. Pure."""
+    """Return what an answer says, by case, but that a job is still accepted and its platform at it. Pure."""
     return {
         split_job_id(job)[0]: entry
         for job, entry in interpret(platform, answer, now=now).results.items()
-        if isinstance(entry, Answered) and entry.outcome is not Outcome.ACCEPTED
+        if isinstance(entry, Answered) and (entry.outcome is not Outcome.ACCEPTED or entry.reason)
     }
 
 

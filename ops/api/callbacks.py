@@ -1,14 +1,46 @@
 """Where platforms call back with answers that come later. The signature is the key: no other is asked for."""
 
-from typing import Annotated, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from ops.api.problems import Problem
+from backends.signature import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from ops.api.problems import MEDIA_TYPE, Problem
 from ops.callback_desk import BODY_BYTES_MAX, CallbackDesk
+from workers.callback import ITEMS_MAX
 
 router = APIRouter(tags=["callbacks"])
+_TEXT: Final = {"type": "string"}
+_RESULT: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["id", "code"],
+    "properties": {"id": _TEXT, "code": _TEXT, "reason": _TEXT, "reference": _TEXT, "next": {"const": "user"}},
+}
+_RESULTS: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["results"],
+    "properties": {"results": {"type": "array", "minItems": 1, "maxItems": ITEMS_MAX, "items": _RESULT}},
+}
+# The body is read as bytes, since these are what was signed: so what it looks like is said here.
+_ASKED: Final[dict[str, Any]] = {
+    "parameters": [
+        {"name": name, "in": "header", "required": True, "schema": _TEXT}
+        for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER)
+    ],
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [_RESULT, _RESULTS]}}}},
+}
+_REFUSALS: Final = {
+    401: "no signature fits, or it is not of now",
+    404: "no platform of this name calls back here",
+    409: "another callback had this webhook-id before",
+    413: "the body is too large",
+    422: "it is no callback, or `errors` names the results that were refused; `taken` were taken",
+    503: "the status store or the broker is away: the same again later",
+}
+_PROBLEM: Final = {"type": "object", "required": ["type", "title", "status", "detail"]}
 
 
 class Taken(BaseModel):
@@ -38,8 +70,14 @@ def desk_of(request: Request) -> CallbackDesk:
     "/v1/callbacks/{platform}",
     status_code=202,
     summary="A platform says what became of jobs that it had accepted",
+    responses={
+        status: {"description": words, "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}
+        for status, words in _REFUSALS.items()
+    },
+    openapi_extra=_ASKED,
 )
 def take(
+    *,
     platform: str,
     request: Request,
     desk: Annotated[CallbackDesk, Depends(desk_of)],

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from backends.bootstrap import Backends
 from backends.clock import ManualClock
 from backends.kept import Kind
+from ops.alerts import alerts
 from ops.callback_desk import BODY_BYTES_MAX, CallbackDesk, Reply
+from ops.snapshot import take
 from platforms.catalogue import Catalogue
 from schemas.ids import job_id, new_id
 from schemas.outcome import Hold, Reason, Refusal
@@ -193,6 +195,7 @@ GOOD = {"code": "OK"}
         ({"id": "JOB", "code": "x" * 65}, "results.1.code", "item"),
         ({"id": "JOB", "code": "OK", "reference": 7}, "results.1.reference", "item"),
         ({"id": "JOB", "code": "OK", "number": "13800138000"}, "results.1", "item"),
+        ({"id": "JOB", "code": "TAKEN", "next": "operator"}, "results.1.next", "item"),
         ({"id": "JOB", "code": "NO"}, "results.1.reason", "no_reason"),
         ({"id": "JOB", "code": "NO", "reason": "because"}, "results.1.reason", "no_reason"),
         ({"id": "BETA", "code": "OK"}, "results.1.id", "foreign"),
@@ -216,6 +219,14 @@ def test_a_wrong_item_is_named_and_the_others_go_on(
     said = str(reply.content)
     assert "13800138000" not in said
     assert bad not in said
+
+
+def test_a_platform_that_waits_for_the_owner_says_so(backends: Backends, desk: CallbackDesk) -> None:
+    """Its time stands still: the job is no longer among those that end at a deadline."""
+    (case,) = accepted(backends)
+    assert 202 == call(desk, backends, {"id": job_id(case, "alpha"), "code": "TAKEN", "next": "user"}).status
+    assert Hold.USER_ACTION is record_of(backends, case, "alpha").reason
+    assert [] == backends.expected.sent_until("alpha", NOON + timedelta(days=30), at_most=9)
 
 
 def test_two_different_answers_for_one_id_are_no_answer(backends: Backends, desk: CallbackDesk) -> None:
@@ -256,6 +267,20 @@ def test_a_review_of_an_older_generation_does_not_move_a_replayed_job(backends: 
     assert (State.PENDING_REVIEW, 1) == (
         record_of(backends, case, "alpha").state, record_of(backends, case, "alpha").generation
     )  # fmt: skip
+
+
+def test_what_was_refused_is_shown_and_told(backends: Backends, catalogue: Catalogue, desk: CallbackDesk) -> None:
+    """The list names the platform, the alert does too; who looks at one platform sees only its own."""
+    (case,) = accepted(backends)
+    item = {"id": job_id(case, "alpha"), "code": "OK"}
+    for _ in range(3):
+        call(desk, backends, item, secrets=(STRANGERS,))
+    desk.take("nobody", {}, b"")
+    told = {a.subject: a.text for a in alerts(take(backends, catalogue, taken_s=0.0)) if a.code == "callbacks_refused"}
+    assert {"alpha", ""} == set(told)
+    assert told["alpha"].startswith("3 callbacks")
+    assert 3 == len(backends.callbacks.newest(at_most=9, platform="alpha"))
+    assert 2 == len(backends.callbacks.newest(at_most=2))
 
 
 # -- many of them ------------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Nothing heard by the deadline: the job ends and says so, once, however many schedulers look."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from backends.bootstrap import Backends
 from backends.clock import ManualClock
+from ops.overdue import OverdueDesk
+from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from platforms.model import Sla
 from schemas.outcome import Hold
@@ -47,7 +49,7 @@ def test_an_accepted_job_ends_at_its_deadline(
     """Not a moment before; where no answer could have come it was delivered, and nobody can say more."""
     (case,) = accept(backends, [platform])
     record(backends, platform, [case], state=State.ACCEPTED)
-    deadlines = Deadlines(backends, catalogue, EveryDay())
+    deadlines = Deadlines(backends, catalogue, EveryDay(), OverdueDesk(backends, catalogue))
     at(backends, NOON + timedelta(days=5) - timedelta(seconds=1))
     assert 0 == deadlines.step()
     assert State.ACCEPTED is record_of(backends, case, platform).state
@@ -59,13 +61,25 @@ def test_an_accepted_job_ends_at_its_deadline(
     assert "CLEAN_WITH_EXCEPTIONS" == backends.store.case(case).verdict
 
 
+def test_the_working_days_are_those_of_the_country(backends: Backends, catalogue: Catalogue) -> None:
+    """Sent on Sunday, 1 November 2026: the fifth working day ends on Friday at 24:00 in Shanghai."""
+    (case,) = accept(backends, ["alpha"])
+    record(backends, "alpha", [case], state=State.ACCEPTED)
+    deadlines = Deadlines(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue))
+    end = datetime(2026, 11, 6, 16, tzinfo=UTC)
+    at(backends, end - timedelta(seconds=1))
+    assert 0 == deadlines.step()
+    at(backends, end)
+    assert 1 == deadlines.step()
+
+
 def test_only_what_is_still_accepted_ends(backends: Backends, catalogue: Catalogue) -> None:
     """An answer that is recorded stays; a job that waits for its next attempt has a deadline of its own."""
     cases = accept(backends, ["alpha"], count=3)
     for case, state in zip(cases, (State.UNBOUND, State.WAITING, State.ACCEPTED), strict=True):
         record(backends, "alpha", [case], state=state)
     at(backends, NOON + timedelta(days=6))
-    first, second = (Deadlines(backends, catalogue, EveryDay()) for _ in range(2))
+    first, second = (Deadlines(backends, catalogue, EveryDay(), OverdueDesk(backends, catalogue)) for _ in range(2))
     assert (1, 0) == (first.step(), second.step())
     expected = [State.UNBOUND, State.WAITING, State.EXPIRED]
     assert expected == [record_of(backends, case, "alpha").state for case in cases]
@@ -77,5 +91,5 @@ def test_many_end_page_by_page(backends: Backends, catalogue: Catalogue) -> None
     for start in range(0, 501, 250):
         record(backends, "alpha", cases[start : start + 250], state=State.ACCEPTED)
     at(backends, NOON + timedelta(days=6))
-    deadlines = Deadlines(backends, catalogue, EveryDay())
+    deadlines = Deadlines(backends, catalogue, EveryDay(), OverdueDesk(backends, catalogue))
     assert [500, 1, 0] == [deadlines.step() for _ in range(3)]

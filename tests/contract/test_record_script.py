@@ -29,7 +29,7 @@ from tests.fixtures_valkey import NOON, ONE_NAMESPACE, stored
 
 PLATFORMS = ("alpha", "beta")
 CASES = 3
-SETTLING = {Holder.NOBODY, Holder.PERSON}
+SETTLING = {Holder.NOBODY, Holder.OPERATOR}
 STRANGER = CASES  # the number of a case that nobody has accepted
 
 

@@ -329,6 +329,13 @@ def test_202_is_accepted_for_every_job(protocol: str) -> None:
     assert {"a": expected, "b": expected} == found.results
 
 
+@pytest.mark.parametrize(("said", "reason"), [("user", Hold.USER_ACTION), ("platform", None), (7, None), (None, None)])
+def test_202_may_say_that_the_owner_has_to_act(said: object, reason: Hold | None) -> None:
+    """Then the clock of the promise stands still; anything else than that one word changes nothing."""
+    found = answered({"reference": "T-1", "next": said}, keys=("a",), status=202)
+    assert {"a": Answered(outcome=Outcome.ACCEPTED, reference="T-1", reason=reason)} == found.results
+
+
 STATUSES = {
     Fault.UNREADABLE_ANSWER: [100, 101, 103, 199, 201, 203, 204, 206, 299, 600, 999],
     Fault.REDIRECT: [300, 301, 302, 304, 307, 308],
