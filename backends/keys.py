@@ -45,7 +45,7 @@ PERMANENT: Final = frozenset(
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
         "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
         "api-keys", "totals", "outbox", "announced", "subscriber", "undelivered",
-        "api-keys", "authorisation", "authorisations-ending", "authorisations-withdrawn", "instruments",
+        "authorisation", "authorisations-ending", "authorisations-withdrawn", "instruments",
     }
 )  # fmt: skip
 

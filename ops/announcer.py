@@ -1,13 +1,14 @@
-"""The announcer: sees by what is stored that a platform was suspended or resumed, and that a night has ended.
+"""The announcer: sees by what is stored that a platform is suspended or resumed, a night has ended, or jobs get late.
 
 Whoever caused it and whichever process died meanwhile, the state stands in the store, and the change is told once. What
 comes and goes between two looks, a few seconds apart, is not told.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
-from datetime import date, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import structlog
 from redis.exceptions import RedisError
@@ -16,13 +17,17 @@ from backends.admission import GateState
 from backends.bootstrap import Backends
 from backends.gates import GateView
 from backends.sweeps import Night, Standing
+from ops.overdue import Deadlines, deadlines
+from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from producers.sweep_definition import Definitions
 from schemas.errors import RenewalError
-from schemas.notice import NoticeData, PlatformResumed, PlatformSuspended, SweepFinished
+from schemas.notice import DeadlineAtRisk, NoticeData, PlatformResumed, PlatformSuspended, SweepFinished
 from schemas.number import mask_text
 
 _LOOK_S: Final = 3.0
+_COUNT: Final = timedelta(minutes=1)
+_SHANGHAI: Final = ZoneInfo("Asia/Shanghai")
 _REASON_CHARS_MAX: Final = 200
 # Of nights that ended while nobody looked; older ones are in `renewal sweep list`.
 _NIGHTS_MAX: Final = 31
@@ -38,6 +43,8 @@ class Announcer:
         self._backends = backends
         self._platforms = [platform.key for platform in catalogue]
         self._sweeps = [definition.name for definition in definitions or ()]
+        self._catalogue, self._calendar = catalogue, WorkingDays.load()
+        self._counted_at: datetime | None = None
 
     def step(self) -> int:
         """Look once. Returns how many changes were told or remembered. Raises BackendUnavailable, RedisError."""
@@ -47,7 +54,16 @@ class Announcer:
             standing = self._backends.sweeps.standing(name)
             nights = self._nights(name, standing, announced)
             changes += sweep_changes(name, standing, announced=announced, nights=nights)
+        changes += deadline_changes(self._deadlines(), announced, now=self._backends.clock.now())
         return sum(self._backends.outbox.announce(*change) for change in changes)
+
+    def _deadlines(self) -> dict[str, Deadlines]:
+        """Count what gets late, once a minute: it is told once a day."""
+        now = self._backends.clock.now()
+        if self._counted_at is not None and now - self._counted_at < _COUNT:
+            return {}
+        self._counted_at = now
+        return deadlines(self._backends, self._catalogue, self._calendar, dead=self._backends.dead.groups())
 
     def _nights(self, name: str, standing: Standing, announced: dict[str, str]) -> list[Night]:
         known = announced.get(f"sweep:{name}")
@@ -89,6 +105,15 @@ def sweep_changes(
                 sweep=name, day=date.fromisoformat(night.day), run=night.run, ending=night.ending.value,
                 planned=night.planned, sent=night.sent,
             )  # fmt: skip
+
+
+def deadline_changes(found: Mapping[str, Deadlines], announced: dict[str, str], *, now: datetime) -> Iterator[Change]:
+    """Yield the platforms whose jobs will soon be late, each once a day of Shanghai. Pure."""
+    day = now.astimezone(_SHANGHAI).date()
+    for platform, each in found.items():
+        about = f"deadline:{platform}"
+        if each.at_risk and announced.get(about) != day.isoformat():
+            yield about, day.isoformat(), DeadlineAtRisk(platform=platform, day=day, jobs=each.at_risk)
 
 
 def announcing(backends: Backends, catalogue: Catalogue, stop: threading.Event) -> list[threading.Thread]:

@@ -6,6 +6,7 @@ over their restarts. Labels come from closed sets (catalogue, sweeps, enumeratio
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Final
 
@@ -76,6 +77,14 @@ def _of_platforms(now: Snapshot) -> Iterator[Metric]:
                  of={(key,): gate.in_flight_now for key, gate in now.gates.items()})  # fmt: skip
     yield _gauge("renewal_waiting_batches", "Batches of the waiting set.", ("platform",),
                  of={(key,): count for key, count in now.waiting.by_platform.items()})  # fmt: skip
+    late: Samples = {
+        (key, standing): getattr(each, standing)
+        for key, each in now.deadlines.items()
+        for standing in ("overdue", "at_risk")
+    }
+    yield _gauge(
+        "renewal_promised_jobs", "Open jobs that are late, or soon will be.", ("platform", "standing"), of=late
+    )
     yield _gauge("renewal_dead_letters", "Jobs that need a person.", ("platform", "reason"),
                  of={(group.platform, group.reason or "unknown"): group.count for group in now.dead})  # fmt: skip
 
@@ -109,12 +118,11 @@ def _of_queues(now: Snapshot) -> Iterator[Metric]:
 
 
 def _of_trouble(now: Snapshot, found: Iterable[Alert]) -> Iterator[Metric]:
-    piles = {"poison": now.piles.poison, "unreadable": now.piles.unreadable, "orphans": now.piles.orphans,
-             "disputes": now.piles.disputes, "undelivered": now.piles.undelivered}  # fmt: skip
     yield _gauge("renewal_kept_items", "What was kept whole for a person to look through.", ("kind",),
-                 of={(kind,): count for kind, count in piles.items()})  # fmt: skip
+                 of={(kind,): count for kind, count in asdict(now.piles).items()})  # fmt: skip
     told: Counter[tuple[str, ...]] = Counter({(code, code.severity, ""): 0 for code in AlertCode})
-    told.update((alert.code, alert.code.severity, alert.subject) for alert in found)
+    known = {*now.gates, *now.sweeps, *now.subscribers}
+    told.update((each.code, each.code.severity, each.subject if each.subject in known else "") for each in found)
     yield _gauge("renewal_alerts", "What `renewal alerts` tells now; subject is a platform, sweep or subscriber.",
                  ("code", "severity", "subject"), of=told)  # fmt: skip
     yield _gauge("renewal_sweep_last_success_timestamp_seconds", "When the last night ended that sent all it planned.",

@@ -48,6 +48,11 @@ class Operator:
         self._backends, self._catalogue = backends, catalogue
         self._who, self._dry_run = who or whoami(), dry_run
 
+    @property
+    def now(self) -> datetime:
+        """The instant from which times are counted."""
+        return self._backends.clock.now()
+
     def pause(self, platforms: Sequence[str], *, reason: str, until: datetime | None = None) -> list[Turned]:
         """Let no call through until then, or until resumed. Raises NotFound before anything is changed."""
         now, said = self._backends.clock.now(), mask_text(reason)

@@ -21,20 +21,12 @@ from ops.announcer import announcing
 from ops.lifeline import stop_on_signals
 from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
-from schemas.errors import ConfigurationError, InputError, RenewalError
-
-if TYPE_CHECKING:
-    import uvicorn
-    from fastapi import FastAPI
+from schemas.errors import InputError, RenewalError
 
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
 _DEADLINE_S = 10.0
 _AGAIN_S = 2.0
-_KEEP_ALIVE_S = 15
-_BACKLOG = 512
-_CONCURRENCY_MAX = 500
-_GRACE_S = 10
 log = structlog.get_logger()
 
 
@@ -118,11 +110,11 @@ def run_beat() -> None:
 
 def run_console(descriptor: int | None) -> None:
     """Serve the HTTP API and the console until SIGTERM, on a socket that was handed down or on RENEWAL_CONSOLE."""
-    import uvicorn
-
     from ops.api.app import make_app
     from ops.api.door import Door
+    from ops.api.server import Server, server_config
     from ops.cancelling import finish_cancels
+    from ops.front_door import console_socket
     from ops.uploads import Uploads, read_until
     from workers.credentials import callback_keys_of
 
@@ -133,46 +125,16 @@ def run_console(descriptor: int | None) -> None:
         backends.broker.declare()
         finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
-        config = server_config(make_app(Door(backends=backends, catalogue=catalogue, callback_keys=keys)))
-        ended, uploads = threading.Event(), Uploads(backends, catalogue)
-        reading = threading.Thread(target=read_until, args=(ended, uploads))
+        door = Door(backends=backends, catalogue=catalogue, callback_keys=keys)
+        uploads = Uploads(backends, catalogue)
+        reading = threading.Thread(target=read_until, args=(door.ending, uploads))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
             reading.start()
             try:
-                uvicorn.Server(config).run(sockets=[sock])
+                Server(server_config(make_app(door)), door.ending).run(sockets=[sock])
             finally:
-                ended.set()
+                door.ending.set()
                 reading.join()
-
-
-def server_config(app: "FastAPI") -> "uvicorn.Config":
-    """Return how the HTTP API is served: with bounds on heads, connections and the time that its end takes."""
-    import uvicorn
-
-    return uvicorn.Config(
-        app,
-        # It bounds how long a head may be; the faster one does not.
-        http="h11",
-        limit_concurrency=_CONCURRENCY_MAX,
-        timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
-
-
-def console_socket(settings: Settings) -> socket.socket:
-    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does."""
-    host, _, port = settings.console.rpartition(":")
-    try:
-        return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"RENEWAL_CONSOLE: cannot listen on {settings.console} ({error})") from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _every(stop: threading.Event, step: Callable[[], object], every_s: float) -> None:

@@ -28,6 +28,7 @@ from ops.api.door import Door
 from ops.api.frame import Frame
 from ops.api.guard import Guard
 from ops.api.problems import ProblemBody, WrongField, documented, handle_problems
+from ops.console.app import add_console
 from ops.owner import page
 
 # What is answered before a route is reached.
@@ -63,6 +64,7 @@ def make_app(door: Door) -> FastAPI:
     handle_problems(app)
     for router in _ROUTERS:
         app.include_router(router)
+    add_console(app, door)
     # The last that is added is the first that is asked.
     app.add_middleware(Guard)
     app.add_middleware(Frame)

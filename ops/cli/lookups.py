@@ -95,7 +95,10 @@ def _show(look: _Look, view: "CaseView") -> None:
     every = look.every or look.platforms
     rows = [row for row in _rows(look, view) if every or not (STATES[row["state"]].clean)]
     if rows:
-        emit(rows, fields=_CASE_FIELDS, output=Format.TABLE)
+        said = ({**row, "promise": f"{row['promise']}?" if row["provisional"] else row["promise"]} for row in rows)
+        emit(said, fields=_CASE_FIELDS, output=Format.TABLE)
+        if any(row["provisional"] for row in rows):
+            print("?: provisional, for the calendar of that year is not known yet")
     for row in rows:
         if remedy := row["remedy"]:
             print(f"{row['platform']}, {row['reason']}: {remedy['zh']} {remedy['en']} (next: {remedy['next_actor']})")
@@ -140,11 +143,14 @@ def _rows(look: _Look, view: "CaseView") -> Iterator[dict[str, Any]]:
 
 def _course_row(course: "Course", *, turns: bool) -> dict[str, Any]:
     """Return the promise about a job and, where it is asked for, whose turn it was."""
-    promise, told = course.promise, course.as_dict()
-    standing = None
-    if promise is not None:
-        standing = promise.standing.value + (" (provisional)" if promise.provisional else "")
-    row = {"due_at": told["promise"] and told["promise"]["due_at"], "promise": standing, "late_party": course.late}
+    told = course.as_dict()
+    promise = told["promise"] or {}
+    row = {
+        "due_at": promise.get("due_at"),
+        "promise": promise.get("standing"),
+        "provisional": promise.get("provisional"),
+        "late_party": course.late,
+    }
     return row | ({"held_s": told["held_s"], "turns": told["turns"]} if turns else {})
 
 

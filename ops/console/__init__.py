@@ -1,1 +1,1 @@
-"""The console: pages for people, drawn on the server."""
+"""The console: server-drawn pages for the people who watch, at `/console` beside the HTTP API."""

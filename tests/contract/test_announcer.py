@@ -12,12 +12,15 @@ from backends.clock import ManualClock
 from backends.embedded import EmbeddedValkey
 from backends.outbox import START
 from backends.sweeps import Denied, Ending, Night
-from ops.announcer import Announcer, gate_changes
+from ops.announcer import Announcer, deadline_changes, gate_changes
+from ops.overdue import Deadlines
 from platforms.catalogue import Catalogue
 from producers.sweep_definition import Definitions
 from schemas.ids import new_id
-from schemas.notice import NoticeData, PlatformResumed, PlatformSuspended, SweepFinished
+from schemas.notice import DeadlineAtRisk, NoticeData, PlatformResumed, PlatformSuspended, SweepFinished
+from schemas.state import State
 from tests.fixtures_valkey import NOON, settings_of
+from tests.letters import accept, record
 from tests.snapshots import catalogue_of, gate
 
 DEFINITION = """
@@ -119,6 +122,33 @@ def test_every_night_that_ends_is_told_and_none_from_before(telling: Backends, a
     assert [(2, "completed"), (4, "failed")] == [(data.day.day, data.ending) for data in found]
     assert runs == [data.run for data in found]
     assert [(9, 7)] * 2 == [(data.planned, data.sent) for data in found]
+
+
+def test_jobs_that_get_late_are_told_once_a_platform_and_day() -> None:
+    """A desk can still do something; told each minute, it would look away."""
+    found = {"alpha": Deadlines(at_risk=3, overdue=1), "beta": Deadlines(overdue=2)}
+    ((about, day, data),) = deadline_changes(found, {}, now=NOON)
+    assert DeadlineAtRisk(platform="alpha", day=date(2026, 11, 1), jobs=3) == data
+    assert [] == list(deadline_changes(found, {about: day}, now=NOON + timedelta(hours=3)))
+    evening = NOON.replace(hour=17)  # after midnight in Shanghai
+    assert ["2026-11-02"] == [each[1] for each in deadline_changes(found, {about: day}, now=evening)]
+
+
+def test_a_late_job_of_the_store_is_told(telling: Backends, announcer: Announcer) -> None:
+    """The figures are those of the alert `deadline_at_risk`, counted once a minute."""
+    (case,) = accept(telling, ["alpha"])
+    sent = NOON - timedelta(days=6)
+    record(telling, "alpha", [case], state=State.ACCEPTED, at=sent)
+    clock = telling.clock
+    assert isinstance(clock, ManualClock)
+    announcer.step()
+    assert [] == told(telling)
+    clock.set(NOON + timedelta(hours=8))  # due at the end of Monday the 2nd in Shanghai
+    announcer.step()
+    clock.set(NOON + timedelta(hours=9))
+    announcer.step()
+    (data,) = told(telling)
+    assert ("renewal.deadline_at_risk.v1", 1) == (data.type, data.jobs if isinstance(data, DeadlineAtRisk) else 0)
 
 
 def test_the_first_night_of_a_new_sweep_is_told(telling: Backends, announcer: Announcer) -> None:

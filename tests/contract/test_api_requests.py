@@ -17,8 +17,8 @@ from platforms.catalogue import Catalogue
 from schemas.ids import new_id
 from schemas.state import State
 from tests.command import CUTOFF
-from tests.fixtures_web import PLATFORMS, Api
 from tests.fixtures_valkey import NOON, stored
+from tests.fixtures_web import PLATFORMS, Api
 from tests.letters import accept, record_of
 
 INSTRUMENT = "notice-7"

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backends.bootstrap import Backends
@@ -306,9 +306,13 @@ class Model:
 
 Step = tuple[str, int, str]
 KINDS = ("call", "accept", "retry", "forge", "again", "again_other", "rewrite", "foreign", "unknown", "deadline")
+# What moves jobs comes often, and to few of them, so that much happens to each.
+OFTEN = (*KINDS, "call", "call", "call", "accept", "deadline")
 STEPS = st.lists(
-    st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.sampled_from(sorted(MEANS))), min_size=1, max_size=14
+    st.tuples(st.sampled_from(OFTEN), st.integers(0, 1), st.sampled_from(sorted(MEANS))), min_size=1, max_size=20
 )
+LATE: list[Step] = [("accept", 0, "OK"), ("deadline", 0, "OK"), ("call", 0, "OK"), ("again", 0, "OK")]
+EARLY: list[Step] = [("call", 0, "OK"), ("accept", 0, "OK"), ("deadline", 0, "OK"), ("call", 0, "NONE")]
 
 
 class Stream:
@@ -317,7 +321,7 @@ class Stream:
     def __init__(self, backends: Backends, catalogue: Catalogue) -> None:
         self._backends, self._desk = backends, desk_of(backends, catalogue)
         self._catalogue = catalogue
-        self.cases = accept(backends, ["alpha", "beta"], count=3, run=new_id())
+        self.cases = accept(backends, ["alpha", "beta"], count=2, run=new_id())
         self.model = Model(records=dict.fromkeys(self.cases, JobRecord()))
         self._before = {kind: backends.kept.count(kind) for kind in (Kind.DISPUTES, Kind.LATE)}
         self._refused = len(refused(backends))
@@ -411,6 +415,8 @@ class Stream:
 
 @settings(ONE_NAMESPACE, max_examples=60)
 @given(steps=STEPS)
+@example(steps=LATE)
+@example(steps=EARLY)
 def test_any_stream_of_callbacks_leaves_the_state_of_the_model(
     backends: Backends, catalogue: Catalogue, steps: list[Step]
 ) -> None:

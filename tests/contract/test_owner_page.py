@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from backends.actions import What
 from backends.bootstrap import Backends
@@ -25,7 +26,6 @@ from schemas.authorisation import Authorisation
 from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.state import FINAL_STATES, STATES, State
 from tests.command import write_platform
-from tests.fixtures_web import TestClient
 from tests.fixtures_valkey import NOON, stored
 from tests.letters import accept, record, record_of
 

@@ -125,6 +125,7 @@ def test_a_platform_is_asked_when_it_is_due_and_its_answer_ends_the_job(
     assert [(State.UNBOUND, 1)] * 2 == [(each.state, each.attempts) for each in found]
     later(recorded, 10_000)
     assert 0 == asking.step()
+    assert 0 == recorded.redis.zcard(recorded.keys.polls("beta"))
 
 
 def test_what_is_not_decided_yet_is_asked_about_again(recorded: Backends, catalogue: Catalogue) -> None:

@@ -14,13 +14,15 @@ from typer.testing import CliRunner
 from backends.bootstrap import Backends
 from backends.clock import ManualClock
 from ops.cli.main import app
+from schemas.batch import Basis
+from schemas.case import Case
 from schemas.errors import NotFound, RenewalError
-from schemas.ids import job_id
+from schemas.ids import job_id, new_id
 from schemas.outcome import Fault, Refusal
 from schemas.state import State
 from tests.command import write_platform
 from tests.fixtures_valkey import NOON
-from tests.letters import accept, record
+from tests.letters import CUTOFF, accept, mobile, record
 
 Command = Callable[..., str]
 LATER = NOON + timedelta(days=4)
@@ -63,6 +65,7 @@ def test_status_tells_promise_remedy_and_turns(renewal: Command, case: str) -> N
     (told,) = json.loads(renewal("status", "--case", case, "--turns", "-o", "json"))
     alpha, beta = told["jobs"]
     assert ("overdue", "operator", "2026-11-03T16:00:00Z") == (alpha["promise"], alpha["late_party"], alpha["due_at"])
+    assert alpha["provisional"] is False
     assert ["operator"] == [turn["holder"] for turn in alpha["turns"]]
     assert 4 * 86_400 == alpha["held_s"]["operator"]
     assert ("met", "platform", None) == (beta["promise"], beta["remedy"]["next_actor"], beta["late_party"])
@@ -74,6 +77,23 @@ def test_status_tells_promise_remedy_and_turns(renewal: Command, case: str) -> N
     assert "turns" not in told["jobs"][0]
     with pytest.raises(NotFound):
         renewal("status", "--case", case, "--platform", "gamma")
+
+
+def test_status_marks_a_date_that_may_move(renewal: Command, backends: Backends, tmp_path: Path) -> None:
+    """Nobody may be held to a date of a calendar that is not published (requirement 13)."""
+    write_platform(tmp_path / "catalogue", "alpha", sla={"working_days": 60})
+    backends.runs.begin(run := new_id(), file="numbers.csv", now=NOON)
+    number = mobile(7)
+    case = Case(
+        id=new_id(), number=number, token=backends.vault.token(number), line=2, cutoff_at=CUTOFF,
+        basis=Basis.PLANNED_RELEASE, cycle="2090", reference="", platforms=("alpha",),
+    )  # fmt: skip
+    backends.store.accept(run, [case], now=NOON.replace(year=2090))
+    (told,) = json.loads(renewal("status", "--case", case.id, "-o", "json"))
+    assert told["jobs"][0]["provisional"]
+    shown = renewal("status", "--case", case.id)
+    assert "in_time?" in shown
+    assert "?: provisional" in shown
 
 
 def test_overdue_jobs_are_listed_and_counted(renewal: Command, case: str) -> None:

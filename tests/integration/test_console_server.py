@@ -14,7 +14,7 @@ import uvicorn
 from backends.embedded import EmbeddedValkey
 from backends.vault import new_key_file, write_key_file
 from ops.api import guard
-from ops.processes import server_config
+from ops.api.server import server_config
 from schemas.ids import new_id
 from tests.command import Renewal, free_port, port_is_open, wait_until
 from tests.fixtures_web import Api

@@ -18,6 +18,7 @@ from backends.runs import Counters
 from backends.subscribers import Told
 from ops.alerts import Alert, AlertCode
 from ops.metrics import families
+from ops.overdue import Deadlines
 from ops.snapshot import Snapshot, SubscriberFigures, SweepFigures
 from schemas.outcome import Fault
 from schemas.result import LATENCY_BOUNDS_MS
@@ -30,7 +31,7 @@ COUNTED = {
     "renewal_jobs", "renewal_cases", "renewal_gate_state", "renewal_gate_share", "renewal_calls_in_flight",
     "renewal_waiting_batches", "renewal_dead_letters", "renewal_broker_up", "renewal_queue_messages",
     "renewal_due_batches", "renewal_custody_batches", "renewal_kept_items", "renewal_alerts", "renewal_processes",
-    "renewal_subscriber_failures",
+    "renewal_subscriber_failures", "renewal_promised_jobs",
 }  # fmt: skip
 
 
@@ -75,6 +76,7 @@ def busy() -> Snapshot:
         **counted(attempts=3, status__200=2, status__timeout=1, fault__timeout=1, latency__0=2, latency__12=1),
         dead=(dead,),
         sweeps={"nightly": SweepFigures(completed_ms=1_700_000_000_000)},
+        deadlines={"alpha": Deadlines(overdue=2, at_risk=1)},
         subscribers={"crm": SubscriberFigures(told=Told(delivered=5, failures=2), behind_s=9)},
     )
 
@@ -154,7 +156,7 @@ def test_every_label_is_of_a_closed_set() -> None:
     assert set(PLATFORMS) <= words
     assert [] == [text for text in words if re.search(r"\d{4}|host|[A-Z]{2}\d", text)]
     assert {"platform", "status", "fault", "state", "verdict", "queue", "phase", "kind", "code", "severity", "subject",
-            "sweep", "role", "reason", "subscriber"} == {name for name, _ in free}  # fmt: skip
+            "sweep", "role", "reason", "subscriber", "standing"} == {name for name, _ in free}  # fmt: skip
 
 
 def test_a_subscriber_is_counted_under_its_name() -> None:
@@ -165,6 +167,6 @@ def test_a_subscriber_is_counted_under_its_name() -> None:
 
 def test_what_was_kept_is_counted_by_kind() -> None:
     """Each kind has its own page of what to do."""
-    now = quiet(piles=Piles(poison=1, unreadable=2, orphans=3, disputes=4, undelivered=5))
-    kinds = ("poison", "unreadable", "orphans", "disputes", "undelivered")
-    assert [1, 2, 3, 4, 5] == [value(now, "renewal_kept_items", kind=kind) for kind in kinds]
+    now = quiet(piles=Piles(poison=1, unreadable=2, orphans=3, disputes=4, late=5, undelivered=6))
+    kinds = ("poison", "unreadable", "orphans", "disputes", "late", "undelivered")
+    assert [1, 2, 3, 4, 5, 6] == [value(now, "renewal_kept_items", kind=kind) for kind in kinds]
