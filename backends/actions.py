@@ -51,6 +51,8 @@ class What(StrEnum):
     SWEEP_RESUME = "sweep.resume"
     SWEEP_RECLAIM = "sweep.reclaim"
     SWEEP_TOLD = "sweep.told"
+    KEY_CREATE = "key.create"
+    KEY_REVOKE = "key.revoke"
 
 
 def whoami() -> str:
@@ -83,6 +85,19 @@ class Recorded:
     at: datetime
     action: Action
 
+    def row(self) -> dict[str, Any]:
+        """Return it as a list shows it."""
+        return {
+            "at": self.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "who": self.action.who,
+            "what": self.action.what.value,
+            "target": self.action.target,
+            "reason": self.action.reason,
+            "before": self.action.before,
+            "after": self.action.after,
+            "id": self.id,
+        }
+
 
 class Actions:
     """Append and read; nothing is ever changed or taken out."""
@@ -111,19 +126,23 @@ class Actions:
         return ident
 
     def list(
-        self, *, what: What | None = None, target: str | None = None, since: datetime | None = None, limit: int = 50
-    ) -> list[Recorded]:
-        """Return the newest that fit, the newest last. A target is found by its whole name, also among several."""
+        self, *, what: What | None = None, target: str | None = None, since: datetime | None = None,
+        before: str | None = None, limit: int = 50,
+    ) -> list[Recorded]:  # fmt: skip
+        """Return the newest that fit, the newest last; with `before`, of those that are older than that entry.
+
+        A target is found by its whole name, also among several.
+        """
         fitting = (
             found
-            for found in self._newest_first(since)
+            for found in self._newest_first(since, before=before)
             if (what is None or found.action.what is what) and (target is None or target in _targets(found.action))
         )
         return list(islice(fitting, limit))[::-1]
 
-    def _newest_first(self, since: datetime | None) -> Iterator[Recorded]:
+    def _newest_first(self, since: datetime | None, *, before: str | None) -> Iterator[Recorded]:
         oldest = "-" if since is None else str(int(since.timestamp() * 1000))
-        newest = "+"
+        newest = "+" if before is None else f"({before}"
         while page := self._client.xrevrange(self._key, newest, oldest, count=_PAGE):
             for ident, fields in page:
                 yield _read(text(ident), fields)

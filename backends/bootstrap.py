@@ -20,10 +20,12 @@ from backends.embedded import EmbeddedValkey
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
+from backends.idempotency import Idempotency
 from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
+from backends.pace import Paces
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
@@ -66,6 +68,8 @@ class Backends:
     figures: Figures
     api_keys: ApiKeys
     sessions: Sessions
+    idempotency: Idempotency
+    paces: Paces
     clock: Clock
 
     def close(self) -> None:
@@ -112,6 +116,8 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         figures=Figures(redis, keys),
         api_keys=ApiKeys(redis, keys),
         sessions=Sessions(redis, keys),
+        idempotency=Idempotency(redis, keys, vault),
+        paces=Paces(redis, keys),
         clock=clock,
     )
 

@@ -48,11 +48,12 @@ class KeptItems:
         """How many there are."""
         return int(self._client.llen(self._key(kind)))
 
-    def newest(self, kind: Kind, *, at_most: int) -> list[KeptItem]:
-        """Return the newest, the newest last."""
+    def newest(self, kind: Kind, *, at_most: int, before: int | None = None) -> list[KeptItem]:
+        """Return the newest, the newest last; with `before`, of those that are older than that position."""
         key, count = self._key(kind), self.count(kind)
-        found: list[Any] = self._client.lrange(key, -at_most, -1)
-        first = max(1, count - len(found) + 1)
+        end = count if before is None else max(0, min(count, before - 1))
+        first = max(1, end - at_most + 1)
+        found: list[Any] = self._client.lrange(key, first - 1, end - 1) if end else []
         return [KeptItem(position=first + index, content=_content(body)) for index, body in enumerate(found)]
 
     def drop(self, kind: Kind, *, expected: int) -> bool:

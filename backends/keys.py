@@ -21,6 +21,10 @@ RECLAIMED_TTL_S: Final = 400 * 86400
 FORECAST_TTL_S: Final = 90 * 86400
 # A shift and a handover; then a key is shown again.
 SESSION_TTL_S: Final = 12 * 3600
+# Whoever does not know whether a request arrived asks again within a day.
+IDEMPOTENCY_TTL_S: Final = 86_400
+# Longer than any burst takes to be free again.
+PACE_TTL_S: Final = 3600
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
@@ -313,6 +317,14 @@ class Keys:
     def session(self, digest: str) -> str:
         """String: JSON of a session of the console, by the digest of its cookie; TTL SESSION_TTL_S."""
         return f"{self.namespace}:session:{digest}"
+
+    def idempotency(self, token: str) -> str:
+        """String: sealed JSON of a request that is or was answered, by caller and key; TTL IDEMPOTENCY_TTL_S."""
+        return f"{self.namespace}:idempotency:{token}"
+
+    def pace(self, name: str, who: str) -> str:
+        """String: when a caller's whole burst is free again (GCRA), microseconds; TTL PACE_TTL_S."""
+        return f"{self.namespace}:pace:{name}:{who}"
 
     @property
     def heartbeats(self) -> str:

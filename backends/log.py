@@ -34,6 +34,9 @@ EVENTS: Final = {
     "broker.restored": "messages of a consumer that is gone are back on their queue",
     "broker.late_ack": "a batch ended after the connection that it came over; it comes again and is dropped as a copy",
     "broker.not_restored": "a consumer that closes could not give its messages back; they come back later",
+    "request.ended": "the HTTP API or the console has answered; `route` is a pattern, never what was asked for",
+    "request.crashed": "a fault of this program; it was answered with 500",
+    "run.cancel_waits": "not every job of a cancelled run could be taken out yet; it goes on with the next console",
     "process.ended": "a process ended by itself and is started again",
     "process.killed": "a process did not end when asked to",
 }

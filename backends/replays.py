@@ -135,6 +135,8 @@ class Replays:
     ) -> None:  # fmt: skip
         """Write a replay down, to be begun by the next scheduler. The jobs keep their order within a platform."""
         ordered = sorted(jobs, key=lambda job: split_job_id(job)[1])
+        # Whoever began to write it and died has left a part of the list.
+        self._client.delete(self._keys.replay_jobs(ident))
         for start in range(0, len(ordered), _PAGE):
             self._client.rpush(self._keys.replay_jobs(ident), *ordered[start : start + _PAGE])
         asked_ms = int(now.timestamp() * 1000)
@@ -150,9 +152,15 @@ class Replays:
         # Last: from here on it is stepped.
         self._client.sadd(self._keys.replays_open, ident)
 
-    def newest_first(self) -> list[str]:
-        """Return every replay."""
-        return [text(ident) for ident in self._client.zrevrange(self._keys.replays, 0, -1)]
+    def newest_first(self, *, after: str | None = None) -> list[str]:
+        """Return every replay; with `after`, those that are older than that one."""
+        place: Any = None if after is None else self._client.zrevrank(self._keys.replays, after)
+        start = 0 if place is None else place + 1
+        return [text(ident) for ident in self._client.zrevrange(self._keys.replays, start, -1)]
+
+    def exists(self, ident: str) -> bool:
+        """Tell whether a replay was asked for under this id."""
+        return self._client.zscore(self._keys.replays, ident) is not None
 
     def get(self, ident: str) -> Replay:
         """Return one replay. Raises NotFound."""

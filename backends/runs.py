@@ -129,10 +129,11 @@ class Runs:
         """Write down how many cases of a run have been looked at by who cancels it, as its counter `cancel_cursor`."""
         patiently(lambda: self._client.hset(self._keys.run(run), "cancel_cursor", cases))
 
-    def newest_first(self) -> Iterator[str]:
-        """Yield every run, a page at a time."""
+    def newest_first(self, *, after: str | None = None) -> Iterator[str]:
+        """Yield every run, a page at a time; with `after`, those that are older than that one."""
         seen: set[str] = set()
-        start = 0
+        place: Any = None if after is None else self._client.zrevrank(self._keys.runs, after)
+        start = 0 if place is None else place + 1
         while page := self._client.zrevrange(self._keys.runs, start, start + _PAGE - 1):
             names = list(map(text, page))
             # A run that begins meanwhile moves the others on by one.

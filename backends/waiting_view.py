@@ -75,9 +75,14 @@ class WaitingView:
 
     # -- look ------------------------------------------------------------------------------------------------------
 
-    def select(self, wanted: WaitingFilter, *, now: datetime) -> Iterator[WaitingBatch]:
-        """Yield what fits, the first due first. It is read page by page, so a few cost little."""
-        found = self._due(wanted)
+    def select(
+        self, wanted: WaitingFilter, *, now: datetime, after: tuple[int, str] | None = None
+    ) -> Iterator[WaitingBatch]:
+        """Yield what fits, the first due first. It is read page by page, so a few cost little.
+
+        With `after`, a due time in milliseconds and a batch, only what comes behind them.
+        """
+        found = [item for item in self._due(wanted) if after is None or (item[1], item[0]) > after]
         for start in range(0, len(found), _PAGE):
             page = found[start : start + _PAGE]
             ids = [ident for ident, _ in page]
@@ -90,7 +95,7 @@ class WaitingView:
 
     def count(self, wanted: WaitingFilter, *, now: datetime) -> int:
         """Count what fits."""
-        if not wanted.needs_bodies and not wanted.platforms:
+        if not wanted.needs_bodies and not (wanted.batches and wanted.platforms):
             return len(self._due(wanted))
         return sum(1 for _ in self.select(wanted, now=now))
 
@@ -103,11 +108,12 @@ class WaitingView:
         return found, read_waiter(body)
 
     def _due(self, wanted: WaitingFilter) -> list[tuple[str, int]]:
-        if wanted.batches:
-            ids = sorted(wanted.batches)
-            scores: list[Any] = self._client.zmscore(self._keys.waiting, ids)
+        if wanted.batches or wanted.platforms:
+            ids = sorted(wanted.batches) or self._waiting_at(wanted.platforms)
+            # The index of a platform does not know of leases: the time is always that of the whole.
+            scores: list[Any] = self._client.zmscore(self._keys.waiting, ids) if ids else []
             found = [(ident, int(score)) for ident, score in zip(ids, scores, strict=True) if score is not None]
-            found.sort(key=lambda item: item[1])
+            found.sort(key=lambda item: (item[1], item[0]))
         else:
             rows: list[Any] = self._client.zrange(self._keys.waiting, 0, -1, withscores=True)
             found = [(text(ident), int(score)) for ident, score in rows]
@@ -115,6 +121,12 @@ class WaitingView:
             limit_ms = _ms(wanted.due_before)
             found = [item for item in found if item[1] < limit_ms]
         return found
+
+    def _waiting_at(self, platforms: frozenset[str]) -> list[str]:
+        pipe = self._client.pipeline(transaction=False)
+        for platform in sorted(platforms):
+            pipe.zrange(self._keys.waiting_at(platform), 0, -1)
+        return [text(ident) for found in pipe.execute() for ident in found]
 
     def _read(self, ident: str, body: bytes | None, *, due_ms: int, leased: bool) -> WaitingBatch | None:
         """Read what a row needs; what cannot be read is not shown: a scheduler buries it when it is due."""

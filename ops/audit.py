@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -21,6 +21,10 @@ from schemas.ids import job_id
 from schemas.record import JobRecord
 from schemas.state import STATES, Holder, State
 
+ROW_FIELDS: Final = (
+    "what", "name", "accepted", "final", "with_platform", "for_review", "dead", "waiting", "queued", "in_flight",
+    "nobody",
+)  # fmt: skip
 # While the system works, a job passes from hand to hand between two looks.
 _LOOKS: Final = 4
 _PAUSE_S: Final = 0.5
@@ -97,6 +101,24 @@ def audit(backends: Backends, *, run: str | None = None, pause: Callable[[float]
         _count(found, Hand.NOBODY, run=each, platform=platform)
         found.nobody.append((case_id, platform))
     return found
+
+
+def audit_rows(found: Audit, *, every: bool = True) -> list[dict[str, Any]]:
+    """Return who has how many jobs, in all, by run and by platform; unless `every`, no platform where none is lost."""
+    rows = [_row("total", "", found.total)]
+    rows += [_row("run", run, hands) for run, hands in found.by_run.items()]
+    rows += [
+        _row("platform", platform, hands)
+        for platform, hands in sorted(found.by_platform.items())
+        if every or hands[Hand.NOBODY]
+    ]
+    return rows
+
+
+def _row(what: str, name: str, hands: Counter[Hand]) -> dict[str, Any]:
+    return {"what": what, "name": name, "accepted": sum(hands.values())} | {
+        hand.value: count for hand, count in hands.items()
+    }
 
 
 def _own_cases(backends: Backends, run: str) -> Iterator[CaseView]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from backends.actions import Action, What
+from backends.actions import Action, What, whoami
 from backends.bootstrap import Backends
 from backends.dead import DeadFilter, DeadJob, DeadLetter, Step
 from backends.store import CaseView
@@ -16,7 +16,7 @@ from ops.advice import advice
 from ops.when import iso
 from platforms.catalogue import Catalogue
 from producers.decision import JOBS_AT_ONCE, decision
-from schemas.errors import NotFound
+from schemas.errors import InputError, NotFound
 from schemas.ids import job_id, new_id, split_job_id
 from schemas.outcome import Hold
 from schemas.record import JobRecord
@@ -34,8 +34,8 @@ STEP_FIELDS: Final = (
 class DeadDesk:
     """Shows dead letters, gives them up, reveals a number."""
 
-    def __init__(self, backends: Backends, catalogue: Catalogue) -> None:
-        self._backends, self._catalogue = backends, catalogue
+    def __init__(self, backends: Backends, catalogue: Catalogue, *, who: str = "") -> None:
+        self._backends, self._catalogue, self._who = backends, catalogue, who or whoami()
 
     # -- look ------------------------------------------------------------------------------------------------------
 
@@ -68,6 +68,12 @@ class DeadDesk:
     def select(self, wanted: DeadFilter) -> list[DeadJob]:
         """Return the letters that fit, the newest first."""
         return self._backends.dead.select(wanted)
+
+    def choose(self, wanted: DeadFilter, *, everything: bool) -> list[DeadJob]:
+        """Return the letters that fit, for a change. Raises InputError if nothing says which, not even `everything`."""
+        if wanted.is_empty and not everything:
+            raise InputError("say which dead letters: by platform, cause, time, case or run; or all of them")
+        return self.select(wanted)
 
     def rows(self, letters: Iterable[DeadJob]) -> Iterator[dict[str, Any]]:
         """Yield letters as a list shows them."""
@@ -132,8 +138,11 @@ class DeadDesk:
         """Return the number itself. It is on record who asked for it, before it is shown. Raises NotFound."""
         case, _ = self._case_of(job)
         self._backends.actions.append(
-            Action(what=What.NUMBER_REVEAL, target=job, reason=reason, before={}, after={"number": case.mask})
-        )
+            Action(
+                what=What.NUMBER_REVEAL, target=job, reason=reason, before={}, after={"number": case.mask},
+                who=self._who,
+            )
+        )  # fmt: skip
         return self._backends.store.open_number(case)
 
     def discard(self, letters: Sequence[DeadJob], *, reason: str) -> int:
@@ -141,7 +150,7 @@ class DeadDesk:
         self._backends.actions.append(
             Action(
                 what=What.DEAD_DISCARD, target=target_of(letter.job for letter in letters), reason=reason,
-                before={"dead": len(letters)}, after={},
+                before={"dead": len(letters)}, after={}, who=self._who,
             )
         )  # fmt: skip
         batch, now, changed = new_id(), self._backends.clock.now(), 0

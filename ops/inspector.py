@@ -35,7 +35,7 @@ class Inspector:
         try:
             e164 = normalise(text)
         except NumberProblem as problem:
-            raise InputError(f"--number: {problem}") from None
+            raise InputError(f"number: {problem}") from None
         return self._found(self._backends.store.find_by_number(e164), "no case for this number")
 
     def cases_of_reference(self, reference: str) -> list[CaseView]:

@@ -46,8 +46,7 @@ class Operator:
 
     def __init__(self, backends: Backends, catalogue: Catalogue, *, who: str = "", dry_run: bool = False) -> None:
         self._backends, self._catalogue = backends, catalogue
-        # A name that is given does not hide whose account was used.
-        self._who, self._dry_run = f"{who} ({whoami()})" if who else whoami(), dry_run
+        self._who, self._dry_run = who or whoami(), dry_run
 
     @property
     def now(self) -> datetime:

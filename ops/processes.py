@@ -31,6 +31,8 @@ _AGAIN_S = 2.0
 _KEEP_ALIVE_S = 15
 _LAST_ANSWERS_S = 3
 _BACKLOG = 512
+_CONCURRENCY_MAX = 500
+_GRACE_S = 10
 log = structlog.get_logger()
 
 
@@ -99,11 +101,20 @@ def run_console(descriptor: int | None) -> None:
 
     from ops.api.app import make_app
     from ops.api.door import Door
+    from ops.cancelling import finish_cancels
 
+    # The server hands a signal on to whoever listened before it: that must not be the default, which ends it all.
+    stop_on_signals()
     with _opened() as (backends, catalogue):
+        backends.broker.declare()
+        finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
         config = uvicorn.Config(
             make_app(Door(backends=backends, catalogue=catalogue)),
+            # It bounds how long a head may be; the faster one does not.
+            http="h11",
+            limit_concurrency=_CONCURRENCY_MAX,
+            timeout_graceful_shutdown=_GRACE_S,
             log_config=None,
             access_log=False,
             server_header=False,

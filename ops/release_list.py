@@ -84,6 +84,10 @@ class ReleaseList:
                     named.add(case.id)
                 yield case
 
+    def of(self, case: CaseView) -> Release:
+        """Return what is to be said of this case itself, though its number may have a newer one."""
+        return next(self._judged([case]))
+
     def _judged(self, cases: Sequence[CaseView]) -> Iterator[Release]:
         origins = self._backends.origins.of([case.id for case in cases])
         superseded = self._backends.origins.superseded(origins.values())
@@ -109,7 +113,7 @@ class ReleaseList:
         found = self._inspector.cases_of_reference(reference)
         numbers = {self._number(case) for case in found}
         if len(numbers) > 1:
-            raise InputError(f"--reference: names {len(numbers)} numbers; ask by --number or --case")
+            raise InputError(f"reference: names {len(numbers)} numbers; ask by number or case")
         return self._of_case(found[0])
 
     def of_case(self, case: str) -> Release:

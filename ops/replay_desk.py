@@ -1,16 +1,22 @@
 """Replays, for people: ask for one, see how far it is, stop it, let it go on."""
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from backends.actions import Action, What
+from backends.actions import Action, What, whoami
 from backends.bootstrap import Backends
 from backends.dead import DeadFilter
-from backends.replays import Phase, Replay
+from backends.replays import Phase, Replay, Skip
+from backends.store import CaseView
+from ops.dead_letters import DeadDesk
+from ops.inspector import Inspector
 from ops.replay_report import replay_report, replay_row
 from ops.when import iso
-from schemas.errors import Refused
-from schemas.ids import new_id
+from platforms.catalogue import Catalogue
+from schemas.errors import InputError, Refused
+from schemas.ids import new_id, split_job_id
 from schemas.number import mask_text
 from schemas.state import State
 
@@ -21,15 +27,20 @@ _STOPPED: Final = 1
 class ReplayDesk:
     """Writes down what is wanted; a scheduler does it."""
 
-    def __init__(self, backends: Backends) -> None:
-        self._backends = backends
+    def __init__(self, backends: Backends, *, who: str = "") -> None:
+        self._backends, self._who = backends, who or whoami()
 
-    def ask(self, jobs: Sequence[str], *, reason: str, wanted: DeadFilter, state: str, canary: int) -> str:
-        """Ask for a replay of these jobs. Returns its id."""
-        ident, text = new_id(), describe(wanted)
+    def ask(
+        self, jobs: Sequence[str], *, reason: str, wanted: DeadFilter, state: str, canary: int, ident: str = ""
+    ) -> str:
+        """Ask for a replay of these jobs. Returns its id; asked again by an id of the caller's, it is the same one."""
+        ident, text = ident or new_id(), describe(wanted)
+        if self._backends.replays.exists(ident):
+            return ident
         action = Action(
             what=What.DEAD_REPLAY, target=ident, reason=reason,
             before={"jobs": len(jobs), "state": state, "wanted": text}, after={"canary": canary},
+            who=self._who,
         )  # fmt: skip
         self._backends.actions.append(action)
         self._backends.replays.create(
@@ -38,9 +49,24 @@ class ReplayDesk:
         )  # fmt: skip
         return ident
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield every replay, the newest first."""
-        for ident in self._backends.replays.newest_first():
+    def preview(self, jobs: Sequence[str], catalogue: Catalogue, *, canary: int) -> dict[str, Any]:
+        """Say what a replay of these jobs would be. Its duration counts only the limits that the catalogue sets."""
+        by_platform = Counter(split_job_id(job)[1] for job in jobs)
+        rows = [
+            _foreseen(platform, count, catalogue=catalogue, canary=canary)
+            for platform, count in sorted(by_platform.items())
+        ]
+        return {
+            "jobs": len(jobs),
+            "canary": canary,
+            "skipped": sum(row["jobs"] for row in rows if row["skipped_for"]),
+            "least_s": max((row["least_s"] for row in rows), default=0.0),
+            "platforms": rows,
+        }
+
+    def rows(self, *, after: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield every replay, the newest first; with `after`, those that are older than that one."""
+        for ident in self._backends.replays.newest_first(after=after):
             yield replay_row(self._backends.replays.get(ident))
 
     def report(self, ident: str) -> dict[str, Any]:
@@ -89,7 +115,39 @@ class ReplayDesk:
     def _log(self, what: What, replay: Replay, *, reason: str) -> None:
         row = replay_row(replay)
         before = {name: row[name] for name in ("state", "total", "sent", "settled", "failed", "skipped", "pending")}
-        self._backends.actions.append(Action(what=what, target=replay.id, reason=reason, before=before, after={}))
+        self._backends.actions.append(
+            Action(what=what, target=replay.id, reason=reason, before=before, after={}, who=self._who)
+        )
+
+
+def jobs_to_replay(
+    desk: DeadDesk, inspector: Inspector, wanted: DeadFilter, *, everything: bool, state: str
+) -> list[str]:
+    """Return the jobs that fit: dead letters, or what waits for a review. Raises InputError if nothing says which."""
+    if state == State.DEAD:
+        # The first to die goes first.
+        return [letter.job for letter in reversed(desk.choose(wanted, everything=everything))]
+    if state != State.PENDING_REVIEW:
+        raise InputError("state: expected DEAD or PENDING_REVIEW")
+    if wanted.reasons or wanted.since_ms or wanted.until_ms:
+        raise InputError("state PENDING_REVIEW: choose by run, case, number and platform only")
+    if wanted.cases is not None:
+        cases: Iterator[CaseView] = map(inspector.case, sorted(wanted.cases))
+    elif wanted.run is not None:
+        cases = inspector.run_cases(wanted.run)
+    else:
+        raise InputError("state PENDING_REVIEW: say which, by run, case or number")
+    chosen = (view for view in cases if wanted.run in {None, view.run})
+    return desk.under_review(chosen, platforms=wanted.platforms)
+
+
+def _foreseen(key: str, jobs: int, *, catalogue: Catalogue, canary: int) -> dict[str, Any]:
+    if key not in catalogue:
+        return {"platform": key, "jobs": jobs, "canary": 0, "least_s": 0.0, "skipped_for": Skip.NO_PLATFORM}
+    platform = catalogue.get(key)
+    calls = math.ceil(jobs / platform.limits.items_per_call) if platform.protocol == "bulk-json" else jobs
+    least_s = round(calls / platform.limits.calls_per_s, 1)
+    return {"platform": key, "jobs": jobs, "canary": min(canary, jobs), "least_s": least_s, "skipped_for": None}
 
 
 def describe(wanted: DeadFilter) -> str:

@@ -248,8 +248,7 @@ def _masked_run(digits: re.Match[str]) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula."""
-    # Spreadsheets run a cell that starts like a formula; an apostrophe makes it text (OWASP, CSV injection).
+    """Return a cell that no spreadsheet runs: what starts like a formula gets an apostrophe (OWASP, CSV injection)."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

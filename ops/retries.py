@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from backends.actions import Action, What
+from backends.actions import Action, What, whoami
 from backends.bootstrap import Backends
 from backends.waiting_view import WaitingBatch, WaitingFilter
 from ops.when import iso
 from producers.cancel import cancel_batch
+from schemas.errors import InputError, NotFound
 
 ROW_FIELDS: Final = ("batch", "platform", "why", "due_at", "in_s", "attempt", "generation", "jobs", "run", "leased")
 JOB_FIELDS: Final = ("number", "case", "state", "reason", "attempts", "generation")
@@ -28,21 +29,48 @@ class Turned:
 class Retries:
     """Shows and changes the waiting set."""
 
-    def __init__(self, backends: Backends) -> None:
-        self._backends = backends
+    def __init__(self, backends: Backends, *, who: str = "") -> None:
+        self._backends, self._who = backends, who or whoami()
 
     @property
     def now(self) -> datetime:
         """The instant from which times are counted."""
         return self._backends.clock.now()
 
-    def select(self, wanted: WaitingFilter) -> Iterator[WaitingBatch]:
-        """Yield what fits, the first due first."""
-        return self._backends.waiting_view.select(wanted, now=self._backends.clock.now())
+    def select(self, wanted: WaitingFilter, *, after: tuple[int, str] | None = None) -> Iterator[WaitingBatch]:
+        """Yield what fits, the first due first; with `after`, only what comes behind that due time and batch."""
+        return self._backends.waiting_view.select(wanted, now=self._backends.clock.now(), after=after)
+
+    def choose(self, wanted: WaitingFilter, *, everything: bool) -> list[WaitingBatch]:
+        """Return what fits, for a change. Raises InputError if nothing says which, NotFound if a batch is gone."""
+        if wanted == WaitingFilter() and not everything:
+            raise InputError("say which: batches, platform, why, run, number, case or due time; or all of them")
+        chosen = list(self.select(wanted))
+        missing = sorted(wanted.batches - {waiting.batch for waiting in chosen})
+        if missing:
+            raise NotFound(f"no batch {missing[0]} waits; nothing was changed")
+        return chosen
 
     def count(self, wanted: WaitingFilter) -> int:
         """Count what fits."""
         return self._backends.waiting_view.count(wanted, now=self._backends.clock.now())
+
+    def groups(self, wanted: WaitingFilter) -> list[dict[str, Any]]:
+        """Count what fits by platform and why, the most batches first. Reads each of them."""
+        found: dict[tuple[str, str], list[WaitingBatch]] = {}
+        for waiting in self.select(wanted):
+            found.setdefault((waiting.platform, waiting.why), []).append(waiting)
+        rows = [
+            {
+                "platform": platform,
+                "why": why,
+                "batches": len(batches),
+                "jobs": sum(len(waiting.cases) for waiting in batches),
+                "first_due_at": iso(batches[0].due_ms),
+            }
+            for (platform, why), batches in found.items()
+        ]
+        return sorted(rows, key=lambda row: (-row["batches"], row["platform"], row["why"]))
 
     def row(self, waiting: WaitingBatch) -> dict[str, Any]:
         """Return one batch as a list shows it."""
@@ -112,4 +140,6 @@ class Retries:
         platforms = sorted({waiting.platform for waiting in chosen})
         target = chosen[0].batch if len(chosen) == 1 else ", ".join(platforms[:10])
         before = {"batches": len(chosen), "jobs": sum(len(waiting.cases) for waiting in chosen)}
-        self._backends.actions.append(Action(what=what, target=target, reason=reason, before=before, after={}))
+        self._backends.actions.append(
+            Action(what=what, target=target, reason=reason, before=before, after={}, who=self._who)
+        )

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from backends.actions import Action, What
+from backends.actions import Action, What, whoami
 from backends.bootstrap import Backends
 from backends.runs import RunFacts
 from ops.inspector import Inspector
@@ -65,14 +65,14 @@ def state_of(facts: RunFacts, *, now: datetime) -> RunState:
 class RunDesk:
     """Shows runs, and ends one."""
 
-    def __init__(self, backends: Backends, inspector: Inspector) -> None:
-        self._backends, self._inspector = backends, inspector
+    def __init__(self, backends: Backends, inspector: Inspector, *, who: str = "") -> None:
+        self._backends, self._inspector, self._who = backends, inspector, who or whoami()
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    def rows(self, *, limit: int) -> Iterator[dict[str, Any]]:
-        """Yield what a list shows, newest first."""
-        names = islice(self._backends.runs.newest_first(), limit)
+    def rows(self, *, limit: int, after: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what a list shows, newest first; with `after`, of those that are older than that run."""
+        names = islice(self._backends.runs.newest_first(after=after), limit)
         while page := list(islice(names, _PAGE)):
             yield from map(self._row, self._backends.runs.facts(page))
 
@@ -158,18 +158,33 @@ class RunDesk:
     ) -> CancelEnd:
         """Read its file no further, and let the jobs that nobody has sent be CANCELLED. Raises NotFound, Refused.
 
-        Ended in the middle, the same again goes on where it was. What is in flight is waited for: its answer counts,
-        and only what would be tried again is cancelled then.
+        Ended in the middle, the same again goes on where it was.
         """
+        self.begin_cancel(run, reason=reason)
+        return self.finish_cancel(run, tell=tell, pause=pause)
+
+    def begin_cancel(self, run: str, *, reason: str) -> None:
+        """Read its file no further, and say so in the actions log. Raises NotFound, Refused."""
         facts = self.facts(run)
         state = state_of(facts, now=self._inspector.now)
         if state is RunState.DONE:
             raise Refused(f"run {run} is done: there is nothing to cancel")
         before = {"state": state.value, "open_jobs": facts.counters.held, "jobs": facts.counters.get("jobs")}
         self._backends.actions.append(
-            Action(what=What.RUN_CANCEL, target=run, reason=reason, before=before, after={"state": "cancelled"})
-        )
+            Action(
+                what=What.RUN_CANCEL, target=run, reason=reason, before=before, after={"state": "cancelled"},
+                who=self._who,
+            )
+        )  # fmt: skip
         self._backends.runs.cancel(run, reason=mask_text(reason))
+
+    def finish_cancel(
+        self, run: str, *, tell: Callable[[str], None], pause: Callable[[float], None] = time.sleep
+    ) -> CancelEnd:
+        """Let the jobs that nobody has sent be CANCELLED.
+
+        What is in flight is waited for: its answer counts, and only what would be tried again is cancelled then.
+        """
         jobs = cancel_open(self._backends, run, tell=tell, pause=pause)
         return CancelEnd(jobs=jobs, left=self.facts(run).counters.held)
 

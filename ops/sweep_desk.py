@@ -44,8 +44,8 @@ _REFUSED_COLUMNS: Final = ("line", "field", "problem", "value")
 class SweepDesk:
     """Shows and changes sweeps."""
 
-    def __init__(self, backends: Backends, catalogue: Catalogue) -> None:
-        self._backends, self._catalogue = backends, catalogue
+    def __init__(self, backends: Backends, catalogue: Catalogue, *, who: str = "") -> None:
+        self._backends, self._catalogue, self._who = backends, catalogue, who or whoami()
 
     @cached_property
     def definitions(self) -> Definitions:
@@ -171,7 +171,7 @@ class SweepDesk:
         """
         definition, now = self.definitions.get(name), self._backends.clock.now()
         stepper = SweepStepper(
-            self._backends, self._catalogue, self.definitions, who=whoami(), stop=stop,
+            self._backends, self._catalogue, self.definitions, who=self._who, stop=stop,
             standings=lambda: standings(self._backends, self._catalogue),
         )  # fmt: skip
         while isinstance(move(definition, self._backends.sweeps.standing(name), now=now), Skip | End):
@@ -199,7 +199,7 @@ class SweepDesk:
 
     def reclaim(self, changes: list[Change], *, reason: str) -> Reclaimed:
         """Cancel what was not sent about these numbers, and ask for the withdrawal of the rest."""
-        count = Reclaimer(self._backends, who=whoami(), reason=reason).reclaim(changes)
+        count = Reclaimer(self._backends, who=self._who, reason=reason).reclaim(changes)
         after = {"cases": count.cases, "cancelled": count.cancelled, "withdrawals": count.withdrawals}
         self._log(What.SWEEP_RECLAIM, f"{len(changes)} numbers", reason=reason, before={}, after=after)
         return count
@@ -227,7 +227,9 @@ class SweepDesk:
         return isinstance(due, Begin) and due.late
 
     def _log(self, what: What, name: str, *, reason: str, before: dict[str, Any], after: dict[str, Any]) -> None:
-        self._backends.actions.append(Action(what=what, target=name, reason=reason, before=before, after=after))
+        self._backends.actions.append(
+            Action(what=what, target=name, reason=reason, before=before, after=after, who=self._who)
+        )
 
 
 _DENIED: Final = {

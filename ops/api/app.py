@@ -1,26 +1,83 @@
 """The app: the routes of the API and of the console, on one door."""
 
+from typing import Any, Final
+
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from starlette.responses import RedirectResponse
 
-from ops.api import health
+from ops.api import (
+    alerts,
+    cases,
+    dead_letters,
+    docs_page,
+    health,
+    kept,
+    platforms,
+    records,
+    release,
+    replays,
+    retries,
+    runs,
+    sweeps,
+)
 from ops.api.door import Door
-from ops.api.problems import handle_problems
+from ops.api.frame import Frame
+from ops.api.guard import Guard
+from ops.api.problems import ProblemBody, WrongField, documented, handle_problems
 from ops.console.app import make_console
 from ops.console.place import PREFIX
 
-_ABOUT = """Renew recycled phone numbers (二次号码焕新) at every platform, and follow what became of each request."""
+# What is answered before a route is reached.
+_OF_A_BODY: Final = {str(status): documented(408, 409, 413)[status] for status in (408, 409, 413)}
+_ABOUT: Final = "Renew recycled phone numbers (二次号码焕新) at every platform, and follow what became of each request."
+# In the order in which the documentation shows them.
+_ROUTERS: Final = (
+    cases.router,
+    release.router,
+    runs.router,
+    platforms.router,
+    retries.router,
+    dead_letters.router,
+    replays.router,
+    sweeps.router,
+    kept.router,
+    alerts.router,
+    records.router,
+    health.router,
+    docs_page.router,
+)
 
 
 def make_app(door: Door) -> FastAPI:
     """Return the app over these stores."""
-    app = FastAPI(title="number-renewal", version="1", summary=_ABOUT)
+    app = FastAPI(title="number-renewal", version="1", summary=_ABOUT, docs_url=None, redoc_url=None)
     app.state.door = door
     handle_problems(app)
-    app.include_router(health.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     app.mount(PREFIX, make_console(door))
     app.add_api_route("/", _home, include_in_schema=False)
+    # The last that is added is the first that is asked.
+    app.add_middleware(Guard)
+    app.add_middleware(Frame)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     return app
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document: that of the routes, with the problems that they refer to."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        problem = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
+        problem.pop("$defs")
+        schemas = found.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= {ProblemBody.__name__: problem, WrongField.__name__: WrongField.model_json_schema()}
+        for operations in found["paths"].values():
+            if "requestBody" in operations.get("post", {}):
+                operations["post"]["responses"] |= _OF_A_BODY
+        app.openapi_schema = found
+    return app.openapi_schema
 
 
 def _home() -> RedirectResponse:

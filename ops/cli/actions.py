@@ -35,19 +35,7 @@ def list_actions(
             since=parse_ago(since, option="--since", now=backends.clock.now()) if since else None,
             limit=limit,
         )
-        rows = (
-            {
-                "at": each.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "who": each.action.who,
-                "what": each.action.what.value,
-                "target": each.action.target,
-                "reason": each.action.reason,
-                "before": each.action.before,
-                "after": each.action.after,
-                "id": each.id,
-            }
-            for each in found
-        )
+        rows = (each.row() for each in found)
         # For a person the ids and what stayed the same are in the way.
         emit(rows, fields=_FIELDS[:5] if output is Format.TABLE else _FIELDS, output=output)
         if len(found) == limit:

@@ -1,20 +1,11 @@
 """Whether every job that was accepted still has a holder."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ops.cli.output import Format, OutputOption, SandboxOption, emit, say
 
-if TYPE_CHECKING:
-    from collections import Counter
-
-    from ops.audit import Audit, Hand
-
-_FIELDS = (
-    "what", "name", "accepted", "final", "with_platform", "for_review", "dead", "waiting", "queued", "in_flight",
-    "nobody",
-)  # fmt: skip
 _EXAMPLES_MAX = 20
 
 
@@ -35,6 +26,7 @@ def audit(
 
     Exit code 1 if a job is in nobody's hands; with --repair, 0 once it is sent again.
     """
+    from ops.audit import ROW_FIELDS, audit_rows
     from ops.audit import audit as look
     from ops.session import opened
     from schemas.errors import InputError
@@ -43,7 +35,7 @@ def audit(
         raise InputError("--repair needs --reason")
     with opened(sandbox=sandbox) as (backends, catalogue):
         found = look(backends, run=run)
-        emit(_rows(found, every=output is not Format.TABLE), fields=_FIELDS, output=output)
+        emit(audit_rows(found, every=output is not Format.TABLE), fields=ROW_FIELDS, output=output)
         for case, platform in found.nobody[:_EXAMPLES_MAX]:
             say(f"in nobody's hands: {case}.{platform}")
         if found.adds_up:
@@ -62,23 +54,3 @@ def audit(
                    before={"nobody": len(found.nobody)}, after={"batches": batches})
         )  # fmt: skip
         say(f"sent again in {batches} batches")
-
-
-def _rows(found: "Audit", *, every: bool) -> list[dict[str, Any]]:
-    from ops.audit import Hand
-
-    rows = [_row("total", "", found.total)]
-    rows += [_row("run", run, hands) for run, hands in found.by_run.items()]
-    # For a person, platforms where all is settled say nothing.
-    rows += [
-        _row("platform", platform, hands)
-        for platform, hands in sorted(found.by_platform.items())
-        if every or hands[Hand.NOBODY]
-    ]
-    return rows
-
-
-def _row(what: str, name: str, hands: "Counter[Hand]") -> dict[str, Any]:
-    return {"what": what, "name": name, "accepted": sum(hands.values())} | {
-        hand.value: count for hand, count in hands.items()
-    }

@@ -16,7 +16,6 @@ from ops.cli.letters import (
     RunOption,
     SinceOption,
     UntilOption,
-    choose,
     opened_desk,
     sample,
     wanted_of,
@@ -178,7 +177,7 @@ def discard(
         wanted = wanted_of(
             desk, inspector, platform=platform, cause=cause, since=since, until=until, case=case, number=number, run=run
         )
-        letters = choose(desk, wanted, everything=everything)
+        letters = desk.choose(wanted, everything=everything)
         if dry_run:
             sample(desk, letters, output=output)
             return

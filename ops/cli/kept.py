@@ -9,7 +9,6 @@ from ops.cli.output import Format, OutputOption, SandboxOption, emit, say
 
 app = typer.Typer(help="What was kept whole: poison, orphans, disputes, unreadable.", no_args_is_help=True)
 KindArgument = Annotated[str, typer.Argument(help="poison, orphans, disputes or unreadable.")]
-_FIELDS = ("kind", "position", "at", "why", "content")
 _SHOWN_CHARS = 160
 
 
@@ -22,14 +21,17 @@ def list_kept(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """List what was kept, the newest last; whole with -o json. Numbers in it are sealed."""
+    from ops.kept_desk import LIST_FIELDS, KeptDesk
     from ops.session import opened
 
     chosen = _kind(kind)
     with opened(sandbox=sandbox) as (backends, _):
-        found = backends.kept.newest(chosen, at_most=limit)
-        rows = (_row(chosen, item.position, item.content, whole=output is not Format.TABLE) for item in found)
-        emit(rows, fields=_FIELDS, output=output)
-        say(f"{len(found)} of {backends.kept.count(chosen)} {chosen}")
+        desk = KeptDesk(backends)
+        rows = desk.rows(chosen, at_most=limit)
+        if output is Format.TABLE:
+            rows = (row | {"content": str(row["content"])[:_SHOWN_CHARS]} for row in rows)
+        shown = emit(rows, fields=LIST_FIELDS, output=output)
+        say(f"{shown} of {desk.count(chosen)} {chosen}")
 
 
 @app.command()
@@ -43,23 +45,19 @@ def drop(
     sandbox: SandboxOption = False,
 ) -> None:
     """Forget one list when its cause is mended; keep a copy first: `renewal kept list KIND -o jsonl`."""
-    from backends.actions import Action, What
+    from ops.kept_desk import KeptDesk
     from ops.session import opened
-    from schemas.errors import Refused
 
     chosen = _kind(kind)
     needs_reason(reason)
     with opened(sandbox=sandbox) as (backends, _):
-        count = backends.kept.count(chosen)
+        desk = KeptDesk(backends)
+        count = desk.count(chosen)
         if dry_run:
             say(f"{count} {chosen} would be dropped")
             return
         agree(count, what=f"{chosen} will be dropped", expect=expect_count, yes=yes)
-        if not backends.kept.drop(chosen, expected=count):
-            raise Refused(f"more {chosen} have come meanwhile: nothing was dropped")
-        backends.actions.append(
-            Action(what=What.KEPT_DROP, target=chosen, reason=reason, before={"count": count}, after={"count": 0})
-        )
+        desk.drop(chosen, expected=count, reason=reason)
         say(f"{count} {chosen} dropped")
 
 
@@ -70,9 +68,3 @@ def _kind(name: str) -> Any:
     if name not in set(Kind):
         raise InputError(f"{name}: expected one of {', '.join(Kind)}")
     return Kind(name)
-
-
-def _row(kind: str, position: int, content: dict[str, Any], *, whole: bool) -> dict[str, Any]:
-    rest = {name: value for name, value in content.items() if name not in {"at", "why"}}
-    shown: Any = rest if whole else str(rest)[:_SHOWN_CHARS]
-    return {"kind": kind, "position": position, "at": content.get("at"), "why": content.get("why"), "content": shown}

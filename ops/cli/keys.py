@@ -1,11 +1,14 @@
-"""Keys that seal numbers."""
+"""Keys that seal numbers; below `api`, keys that open the HTTP API and the console."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The keys that seal numbers.", no_args_is_help=True)
+from ops.cli import api_keys
+
+app = typer.Typer(help="Keys: those that seal numbers, and those of the API.", no_args_is_help=True)
+app.add_typer(api_keys.app, name="api")
 FileArgument = Annotated[Path, typer.Argument(help="Key file, as in RENEWAL_NUMBER_KEYS_FILE.")]
 
 

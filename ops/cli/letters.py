@@ -61,15 +61,6 @@ def wanted_of(
     )
 
 
-def choose(desk: "DeadDesk", wanted: "DeadFilter", *, everything: bool) -> "list[DeadJob]":
-    """Return the letters that fit. Raises InputError if nothing says which."""
-    from schemas.errors import InputError
-
-    if wanted.is_empty and not everything:
-        raise InputError("say which dead letters: by options, or --all")
-    return desk.select(wanted)
-
-
 def sample(desk: "DeadDesk", letters: "Sequence[DeadJob]", *, output: Format) -> None:
     """Show some of the letters and how many there are."""
     from ops.dead_letters import ROW_FIELDS

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ops.inspector import Inspector
 
 results_app = typer.Typer(help="Results of runs.", no_args_is_help=True)
-_CASE_FIELDS = ("platform", "state", "reason", "attempts", "first_sent_at", "settled_at", "detail")
+_CASE_FIELDS = ("case", "number", "reference", "verdict", "cutoff_at", "basis", "cycle", "run", "jobs")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,6 +34,7 @@ def status(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show where a number's renewal stands, platform by platform."""
+    from ops.case_desk import CaseDesk
     from schemas.errors import InputError
 
     if sum(value is not None for value in (number, reference, case)) != 1:
@@ -51,16 +52,13 @@ def status(
             for view in found:
                 _show(inspector, view, every=every)
         else:
-            emit(
-                (_case_json(inspector, view) for view in found),
-                fields=tuple(_case_json(inspector, found[0])),
-                output=output,
-            )
+            emit((CaseDesk(inspector).row(view) for view in found), fields=_CASE_FIELDS, output=output)
 
 
 def _show(inspector: "Inspector", view: "CaseView", *, every: bool) -> None:
     from collections import Counter
 
+    from ops.case_desk import JOB_FIELDS, CaseDesk
     from schemas.state import STATES
 
     counts = Counter(view.record(platform).state for platform in view.platforms)
@@ -68,45 +66,9 @@ def _show(inspector: "Inspector", view: "CaseView", *, every: bool) -> None:
     print(f"  cut-off {view.cutoff_at} ({view.basis}), cycle {view.cycle}, reference {view.reference or '–'}")
     print(f"  run {view.run}")
     print("  " + ", ".join(f"{state} {n}" for state, n in counts.most_common()))
-    rows = [row for row in _rows(inspector, view) if every or not (STATES[row["state"]].clean)]
+    rows = [row for row in CaseDesk(inspector).jobs(view) if every or not STATES[row["state"]].clean]
     if rows:
-        emit(rows, fields=_CASE_FIELDS, output=Format.TABLE)
-
-
-def _rows(inspector: "Inspector", view: "CaseView") -> Iterator[dict[str, Any]]:
-    details, waits = inspector.details(view.id), inspector.waits(view)
-    for platform in (*view.platforms, *view.settled):
-        record = view.record(platform)
-        about = details.get(platform, {})
-        told = [about.get("detail"), about.get("reference")]
-        if platform in view.settled:
-            told.append(f"settled by {view.settled[platform]}")
-        if waiting := waits.get(platform):
-            # The detail of the last attempt may name an earlier time: this is where the job is now.
-            told.append(f"waits ({waiting.why}), next look {_iso(waiting.due_ms // 1000)}")
-        yield {
-            "platform": platform,
-            "state": record.state,
-            "reason": record.reason,
-            "attempts": record.attempts,
-            "first_sent_at": _iso(record.first_sent_s),
-            "settled_at": _iso(record.settled_s),
-            "detail": "; ".join(text for text in told if text) or None,
-        }
-
-
-def _case_json(inspector: "Inspector", view: "CaseView") -> dict[str, Any]:
-    return {
-        "case": view.id,
-        "number": view.mask,
-        "reference": view.reference,
-        "verdict": view.verdict,
-        "cutoff_at": view.cutoff_at,
-        "basis": view.basis,
-        "cycle": view.cycle,
-        "run": view.run,
-        "jobs": list(_rows(inspector, view)),
-    }
+        emit(rows, fields=JOB_FIELDS, output=Format.TABLE)
 
 
 @results_app.command()
@@ -119,6 +81,7 @@ def export(
     output: OutputOption = Format.CSV,
 ) -> None:
     """Print one row for each job of a run; the same columns as results.csv."""
+    from ops.case_desk import CaseDesk
     from ops.report import RESULTS_FIELDS
     from schemas.errors import InputError, NotFound
     from schemas.state import State
@@ -130,41 +93,9 @@ def export(
         chosen = run or next(inspector.runs(), None)
         if chosen is None:
             raise NotFound("no run yet" + ("" if sandbox else "; for what a sandbox run left, add --sandbox"))
-        rows = (
-            row
-            for view in inspector.run_cases(chosen)
-            for row in _result_rows(view)
-            if (not state or row["state"] in state) and (not platform or row["platform"] in platform)
-        )
+        rows = CaseDesk(inspector).results(chosen, states=state or (), platforms=platform or ())
         count = emit(rows, fields=RESULTS_FIELDS, output=output)
         say(f"{count} jobs of run {chosen}")
-
-
-def _result_rows(view: "CaseView") -> Iterator[dict[str, Any]]:
-    from schemas.outcome import Outcome
-
-    outcomes = {outcome.value for outcome in Outcome}
-    # Those that are not asked have the answer of the one that settles them too.
-    for platform in (*view.platforms, *view.settled):
-        record = view.record(platform)
-        yield {
-            "reference": view.reference,
-            "number": view.mask,
-            "case": view.id,
-            "platform": platform,
-            "state": record.state,
-            "outcome": record.state if record.state.value in outcomes else None,
-            "reason": record.reason,
-            "attempts": record.attempts,
-            "first_sent_at": _iso(record.first_sent_s),
-            "settled_at": _iso(record.settled_s),
-        }
-
-
-def _iso(seconds: int) -> str | None:
-    from backends.store import epoch
-
-    return epoch(seconds).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
 
 
 @contextmanager

@@ -26,13 +26,8 @@ OverOption = Annotated[
 KeysArgument = Annotated[list[str], typer.Argument(help="Keys of platforms.")]
 AsOption = Annotated[str, typer.Option("--as", help="Who does it, if not the user of this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show before and after; change nothing.")]
-_CATALOGUE_FIELDS = (
-    "key", "name", "category", "protocol", "calls_per_s", "in_flight", "items_per_call", "auth", "endpoint",
-)  # fmt: skip
 _CHANGE_FIELDS = ("platform", "what", "before", "after")
 _TURNED_FIELDS = ("platform", "before", "after", "dry_run")
-_RATE_S = 1.0
-_GROUPS_MAX = 5
 
 
 @app.command("list")
@@ -50,6 +45,7 @@ def list_platforms(
     Success and p95 are over all calls, or over those of --over; calls_per_s_now is measured, over a second if no other
     time is given.
     """
+    from ops.platform_desk import CATALOGUE_FIELDS, PlatformDesk, entry_row
     from schemas.errors import InputError
 
     if not _is_up(catalogue, sandbox=sandbox):
@@ -57,18 +53,14 @@ def list_platforms(
             raise InputError("--state and --over ask for health: that needs a running system, and no --catalogue")
         if catalogue is None:
             say("the system is not up, so nothing is known of health; this is the catalogue")
-        rows = [_entry(platform) for platform in _load(catalogue) if category in {None, platform.category}]
-        emit(rows, fields=_CATALOGUE_FIELDS, output=output)
+        rows = [entry_row(platform) for platform in _load(catalogue) if category in {None, platform.category}]
+        emit(rows, fields=CATALOGUE_FIELDS, output=output)
         return
-    from ops.health import HEALTH_FIELDS, NARROW_FIELDS, by_trouble
+    from ops.health import HEALTH_FIELDS, NARROW_FIELDS
 
     narrow = output is Format.TABLE
-    wanted = _states(state)
     with _opened(sandbox=sandbox) as (backends, loaded):
-        found = _healths(backends, loaded, over_s=over)
-        categories = {platform.key: platform.category for platform in loaded}
-        chosen = [health for health in by_trouble(found) if category in {None, categories[health.key]}]
-        shown = [health for health in chosen if not wanted or health.state in wanted]
+        shown = PlatformDesk(backends, loaded).select(category=category, states=state or (), over_s=over)
         rows = [health.narrow_row() if narrow else health.row() for health in shown]
         emit(rows, fields=NARROW_FIELDS if narrow else HEALTH_FIELDS, output=output)
 
@@ -86,23 +78,10 @@ def show(
     if not _is_up(catalogue, sandbox=sandbox):
         _print(_load(catalogue).get(key).model_dump(mode="json"), output=output)
         return
+    from ops.platform_desk import PlatformDesk
+
     with _opened(sandbox=sandbox) as (backends, loaded):
-        entry = loaded.get(key).model_dump(mode="json")
-        (health,) = _healths(backends, loaded.select([key]), over_s=over)
-        gate = health.gate
-        entry["health"] = {name: value for name, value in health.row().items() if name not in {"key", "name"}}
-        entry["gate"] = {
-            "state": gate.state.value,
-            "reason": gate.reason or None,
-            "since": gate.since.isoformat() if gate.since else None,
-            "until": gate.until.isoformat() if gate.until else None,
-            "trips": gate.trips,
-            "learned_share": gate.share,
-            "limit_calls_per_s": gate.limit_calls_per_s,
-            "limit_in_flight": gate.limit_in_flight,
-        }
-        entry["dead_groups"] = _dead_groups(backends, key)
-        _print(entry, output=output)
+        _print(PlatformDesk(backends, loaded).show(key, over_s=over), output=output)
 
 
 @app.command()
@@ -257,39 +236,6 @@ def _is_up(folder: Path | None, *, sandbox: bool) -> bool:
     return not settings.embedded or is_running(settings.data_dir.resolve() / "valkey")
 
 
-def _healths(backends: "Backends", catalogue: "Catalogue", *, over_s: float | None) -> list[Any]:
-    import time
-
-    from ops.snapshot import healths, take_two
-
-    earlier, now = take_two(backends, catalogue, apart_s=over_s or _RATE_S, clock=time.monotonic, wait=time.sleep)
-    return healths(catalogue, now, earlier=earlier, lately=over_s is not None)
-
-
-def _states(given: list[str] | None) -> set[str]:
-    from backends.admission import GateState
-    from schemas.errors import InputError
-
-    known = {*GateState, "maintenance"}
-    unknown = sorted(set(given or ()) - known)
-    if unknown:
-        raise InputError(f"--state {', '.join(unknown)}: expected one of {', '.join(sorted(known))}")
-    return set(given or ())
-
-
-def _dead_groups(backends: "Backends", key: str) -> list[dict[str, Any]]:
-    from backends.dead import DeadFilter
-    from ops.when import iso
-
-    groups = backends.dead.groups(DeadFilter(platforms=frozenset({key})))
-    newest = sorted(groups, key=lambda group: group.last_ms, reverse=True)[:_GROUPS_MAX]
-    return [
-        {"reason": group.reason, "count": group.count, "first": iso(group.first_ms), "last": iso(group.last_ms),
-         "sample": group.sample}
-        for group in newest
-    ]  # fmt: skip
-
-
 def _print(entry: dict[str, Any], *, output: Format) -> None:
     import json
 
@@ -301,20 +247,6 @@ def _print(entry: dict[str, Any], *, output: Format) -> None:
         print(yaml.safe_dump(json.loads(plain), allow_unicode=True, sort_keys=False), end="")
     else:
         print(plain)
-
-
-def _entry(platform: Any) -> dict[str, Any]:
-    return {
-        "key": platform.key,
-        "name": f"{platform.name.en} {platform.name.zh}",
-        "category": platform.category,
-        "protocol": platform.protocol,
-        "calls_per_s": platform.limits.calls_per_s,
-        "in_flight": platform.limits.in_flight,
-        "items_per_call": platform.limits.items_per_call if platform.protocol == "bulk-json" else 1,
-        "auth": platform.auth.scheme,
-        "endpoint": platform.endpoint,
-    }
 
 
 def _load(folder: Path | None) -> "Catalogue":
@@ -334,7 +266,10 @@ def _opened(*, sandbox: bool) -> "Iterator[tuple[Backends, Catalogue]]":
 
 @contextmanager
 def _operator(*, who: str, dry_run: bool, sandbox: bool) -> "Iterator[tuple[Operator, Backends]]":
+    from backends.actions import whoami
     from ops.operator import Operator
 
+    # A name that is given does not hide whose account was used.
+    named = f"{who} ({whoami()})" if who else ""
     with _opened(sandbox=sandbox) as (backends, catalogue):
-        yield Operator(backends, catalogue, who=who, dry_run=dry_run), backends
+        yield Operator(backends, catalogue, who=named, dry_run=dry_run), backends

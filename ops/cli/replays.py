@@ -17,7 +17,6 @@ from ops.cli.letters import (
     RunOption,
     SinceOption,
     UntilOption,
-    choose,
     sample,
     wanted_of,
 )
@@ -25,7 +24,6 @@ from ops.cli.output import Format, OutputOption, SandboxOption, emit, say
 
 if TYPE_CHECKING:
     from backends.dead import DeadFilter
-    from backends.store import CaseView
     from ops.dead_letters import DeadDesk
     from ops.inspector import Inspector
     from ops.replay_desk import ReplayDesk
@@ -71,11 +69,13 @@ def replay(
 
     Exit code 0 when all of it settled, 3 when some failed again or were skipped, 1 when it was stopped.
     """
+    from ops.replay_desk import jobs_to_replay
+
     with _opened(sandbox=sandbox) as (replays, desk, inspector):
         wanted = wanted_of(
             desk, inspector, platform=platform, cause=cause, since=since, until=until, case=case, number=number, run=run
         )
-        jobs = _jobs(desk, inspector, wanted, everything=everything, state=state)
+        jobs = jobs_to_replay(desk, inspector, wanted, everything=everything, state=state)
         if dry_run:
             _dry_run(desk, wanted, jobs, state=state, output=output)
             return
@@ -90,26 +90,6 @@ def replay(
             say(_how(ident, sandbox=sandbox))
             return
         _watch(replays, ident, sandbox=sandbox, output=output)
-
-
-def _jobs(desk: "DeadDesk", inspector: "Inspector", wanted: "DeadFilter", *, everything: bool, state: str) -> list[str]:
-    from schemas.errors import InputError
-
-    if state == "DEAD":
-        # The first to die goes first.
-        return [letter.job for letter in reversed(choose(desk, wanted, everything=everything))]
-    if state != "PENDING_REVIEW":
-        raise InputError(f"--state {state}: expected DEAD or PENDING_REVIEW")
-    if wanted.reasons or wanted.since_ms or wanted.until_ms:
-        raise InputError("--state PENDING_REVIEW: choose by --run, --case, --number, --platform only")
-    if wanted.cases is not None:
-        cases: Iterator[CaseView] = map(inspector.case, sorted(wanted.cases))
-    elif wanted.run is not None:
-        cases = inspector.run_cases(wanted.run)
-    else:
-        raise InputError("--state PENDING_REVIEW: say which, by --run, --case or --number")
-    chosen = (view for view in cases if wanted.run in {None, view.run})
-    return desk.under_review(chosen, platforms=wanted.platforms)
 
 
 def _dry_run(desk: "DeadDesk", wanted: "DeadFilter", jobs: list[str], *, state: str, output: Format) -> None:

@@ -106,7 +106,7 @@ def run_now(
             retries, inspector, batches=batches, platform=platform, why=why, run=run, number=number, case=case,
             due=due_before,
         )  # fmt: skip
-        chosen = _chosen(retries, wanted, everything=everything)
+        chosen = retries.choose(wanted, everything=everything)
         if dry_run:
             _sample(retries, chosen, output=output)
             return
@@ -139,7 +139,7 @@ def cancel(
             retries, inspector, batches=batches, platform=platform, why=why, run=run, number=number, case=case,
             due=due_before,
         )  # fmt: skip
-        chosen = _chosen(retries, wanted, everything=everything)
+        chosen = retries.choose(wanted, everything=everything)
         if dry_run:
             _sample(retries, chosen, output=output)
             return
@@ -169,19 +169,6 @@ def _wanted(
         run=run,
         due_before=parse_ahead(due, option="--due-before", now=retries.now) if due else None,
     )
-
-
-def _chosen(retries: "Retries", wanted: "WaitingFilter", *, everything: bool) -> "list[WaitingBatch]":
-    from backends.waiting_view import WaitingFilter
-    from schemas.errors import InputError, NotFound
-
-    if wanted == WaitingFilter() and not everything:
-        raise InputError("say which: ids of batches, options, or --all")
-    chosen = list(retries.select(wanted))
-    missing = sorted(wanted.batches - {waiting.batch for waiting in chosen})
-    if missing:
-        raise NotFound(f"no batch {missing[0]} waits; nothing was changed")
-    return chosen
 
 
 def _sample(retries: "Retries", chosen: "list[WaitingBatch]", *, output: Format) -> None:

@@ -10,19 +10,25 @@ import pytest
 
 from backends.actions import Action, What
 from backends.admission import BulkTerms
+from backends.api_keys import Scope
 from backends.bootstrap import Backends
 from backends.connect import text
+from backends.idempotency import Answer
 from backends.keys import (
     ADMISSION_TTL_S,
     FORECAST_TTL_S,
+    IDEMPOTENCY_TTL_S,
+    PACE_TTL_S,
     PERMANENT,
     QUOTA_TTL_S,
     RECLAIMED_TTL_S,
     REPLAY_LOCK_TTL_S,
     SEEN_TTL_S,
+    SESSION_TTL_S,
     TRAIL_TTL_S,
     Keys,
 )
+from backends.pace import Pace
 from backends.replays import Group
 from backends.sweeps import Denied, Night
 from backends.waiting import Why
@@ -70,6 +76,7 @@ def busy(backends: Backends) -> Backends:
     take_into_custody(backends, run, case)
     replay(backends, case)
     sweep(backends, case)
+    come_in(backends)
     act = Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}", before={}, after={})
     backends.actions.append(act)
     return backends
@@ -118,6 +125,15 @@ def sweep(backends: Backends, case: str) -> None:
     assert 1 == backends.withdrawals.request([f"{case}.alpha"], now=NOON)
 
 
+def come_in(backends: Backends) -> None:
+    """Make a key, begin a session, and ask for something once."""
+    key, _ = backends.api_keys.create("pipeline", Scope.READ, by="somebody", now=NOON)
+    backends.sessions.begin(key.id)
+    backends.paces.take(Pace(name="key", per_s=1, burst=2), key.id)
+    asked = backends.idempotency.begin(caller=key.id, key=NUMBER, request=NUMBER)
+    backends.idempotency.finish(asked, Answer(status=200, headers={}, body=b"{}"))
+
+
 def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
     """A batch of one job."""
     return Batch(
@@ -155,9 +171,19 @@ def test_every_key_ends_or_is_declared_permanent(busy: Backends) -> None:
 
 def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
     """What is not made here would not be looked at above."""
-    assert PERMANENT | {"seen", "rate", "slots", "quota", "trail", "replay-lock", "reclaimed", "sweep-forecast"} == {
-        family(key) for key in names(busy)
-    }
+    assert PERMANENT | {
+        "seen",
+        "rate",
+        "slots",
+        "quota",
+        "trail",
+        "replay-lock",
+        "reclaimed",
+        "sweep-forecast",
+        "session",
+        "pace",
+        "idempotency",
+    } == {family(key) for key in names(busy)}
 
 
 def test_a_key_is_of_the_type_that_its_file_says(busy: Backends) -> None:
@@ -173,7 +199,8 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "quota": QUOTA_TTL_S,
             "trail": TRAIL_TTL_S,
             "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S,
-            "sweep-forecast": FORECAST_TTL_S}  # fmt: skip
+            "sweep-forecast": FORECAST_TTL_S, "session": SESSION_TTL_S, "pace": PACE_TTL_S,
+            "idempotency": IDEMPOTENCY_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)
