@@ -22,6 +22,7 @@ def draw(template: str, *, look: Look, request: Request, **values: Any) -> str:
     """Return a template filled. Raises UndefinedError for a value that is not given."""
     own: dict[str, Any] = {
         "t": look.say,
+        "word": look.word,
         "look": look,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "path": request.url.path.removeprefix(PREFIX),

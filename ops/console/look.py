@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
-from ops.console.words import LANGUAGES, negotiated, said
+from ops.console.words import LANGUAGES, negotiated, said, words
 
 LANGUAGE_COOKIE: Final = "renewal_language"
 THEME_COOKIE: Final = "renewal_theme"
@@ -22,6 +22,10 @@ class Look:
     def say(self, key: str, **values: object) -> str:
         """Return a text in this language."""
         return said(self.language, key, **values)
+
+    def word(self, family: str, key: object) -> str:
+        """Return the word for a member of a list; its key where the list has grown and its word is still to come."""
+        return words(self.language).get(f"{family}.{key}", str(key))
 
 
 def look_of(request: Request) -> Look:

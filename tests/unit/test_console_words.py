@@ -26,8 +26,9 @@ def test_a_word_takes_the_same_values_in_both_languages() -> None:
 
 def test_chinese_is_chinese() -> None:
     """A text that was copied and never translated is found here."""
-    same = [key for key, text in words("zh").items() if text == words("en")[key] and re.search(r"[a-z]{4}", text)]
-    assert [] == same
+    values = re.compile(r"\{[a-z_]+\}")
+    same = [key for key, text in words("zh").items() if text == words("en")[key]]
+    assert [] == [key for key in same if re.search(r"[a-z]{4}", values.sub("", words("en")[key]))]
 
 
 @pytest.mark.parametrize(
