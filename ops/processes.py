@@ -32,7 +32,6 @@ _KEEP_ALIVE_S = 15
 _LAST_ANSWERS_S = 3
 _BACKLOG = 512
 _CONCURRENCY_MAX = 500
-_GRACE_S = 10
 log = structlog.get_logger()
 
 
@@ -114,7 +113,6 @@ def run_console(descriptor: int | None) -> None:
             # It bounds how long a head may be; the faster one does not.
             http="h11",
             limit_concurrency=_CONCURRENCY_MAX,
-            timeout_graceful_shutdown=_GRACE_S,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from ops.api.door import Door
-from ops.console import login, overview, platforms
+from ops.console import dead, login, overview, platforms, replays, retries, runs, sweeps
 from ops.console.lookout import Lookout
 from ops.console.mishap import handle_mishaps
 from ops.console.shield import Shield
@@ -20,7 +20,7 @@ def make_console(door: Door) -> FastAPI:
     console = FastAPI(title="console", openapi_url=None, docs_url=None, redoc_url=None)
     console.state.door = door
     console.state.lookout = Lookout(door)
-    for page in (login, overview, platforms):
+    for page in (login, overview, platforms, dead, replays, retries, runs, sweeps):
         console.include_router(page.router)
     console.mount("/static", StaticFiles(directory=STATIC))
     console.add_middleware(Shield)
