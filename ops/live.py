@@ -106,6 +106,10 @@ class LiveView(_Screen):
         elif self._clock() >= self._due_s:
             self._print_line(progress, samples)
 
+    def say(self, text: str) -> None:
+        """Show a sentence that stays, above what changes."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def _print_line(self, progress: Progress, samples: Sequence[Sample]) -> None:
         self._shown = True
         self._print(plain_line(progress, samples))

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from redis.exceptions import RedisError
+from typing_extensions import override
 
 from backends import failpoint
 from backends.bootstrap import Backends, open_backends
@@ -29,7 +31,6 @@ _BEAT_S = 3.0
 _REPLAY_S = 0.5
 _AGAIN_S = 2.0
 _KEEP_ALIVE_S = 15
-_LAST_ANSWERS_S = 3
 _BACKLOG = 512
 _CONCURRENCY_MAX = 500
 log = structlog.get_logger()
@@ -108,8 +109,16 @@ def run_console(descriptor: int | None) -> None:
         backends.broker.declare()
         finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
+        door = Door(backends=backends, catalogue=catalogue)
+
+        class Server(uvicorn.Server):
+            @override
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                door.ending.set()
+                super().handle_exit(sig, frame)
+
         config = uvicorn.Config(
-            make_app(Door(backends=backends, catalogue=catalogue)),
+            make_app(door),
             # It bounds how long a head may be; the faster one does not.
             http="h11",
             limit_concurrency=_CONCURRENCY_MAX,
@@ -117,11 +126,9 @@ def run_console(descriptor: int | None) -> None:
             access_log=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
-            # Pages that stay current listen without end: whoever stops must not wait for them.
-            timeout_graceful_shutdown=_LAST_ANSWERS_S,
         )
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
-            uvicorn.Server(config).run(sockets=[sock])
+            Server(config).run(sockets=[sock])
 
 
 def console_socket(settings: Settings) -> socket.socket:

@@ -19,6 +19,7 @@ from backends.bootstrap import Backends, embedded_if_needed, open_backends
 from backends.log import configure_logging
 from backends.runs import Counters, Cursor
 from backends.settings import Settings
+from ops.front_door import front_door
 from ops.inspector import Inspector
 from ops.ledger import compare
 from ops.progress import Progress, Sample
@@ -52,17 +53,19 @@ class RunEnd:
 
 
 class Run:
-    """One run from start to end. `watch` is called with each new picture of its progress."""
+    """One run from start to end. `watch` is called with each new picture of its progress, `say` with what to know."""
 
     def __init__(
         self,
         options: RunOptions,
         *,
         watch: Callable[[Progress, list[Sample]], None],
+        say: Callable[[str], None],
         stop: threading.Event,
         data_dir: Path | None = None,
     ) -> None:
-        self._options, self._watch, self._stop, self._data_dir = options, watch, stop, data_dir
+        self._options, self._watch, self._say = options, watch, say
+        self._stop, self._data_dir = stop, data_dir
         self._samples: list[Sample] = []
         self._intake = Intake()
         self._intake_done = threading.Event()
@@ -108,6 +111,9 @@ class Run:
             # The run of a file is no night: its scheduler would sweep with the platforms that were chosen for the file.
             supervisor.settings = settings.model_copy(update={"catalogue": catalogue.folder.resolve(), "sweeps": None})
             self._start_missing(supervisor, backends)
+            # A sandbox has keys of its own: the file of one must not be written over by that of another.
+            key_folder = folder.path if options.sandbox else settings.data_dir if server is not None else None
+            stack.enter_context(front_door(supervisor, backends, key_folder=key_folder, anywhere=True, say=self._say))
             return self._through(backends, catalogue, supervisor, folder=folder, world=world)
 
     # -- starting --------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,6 +45,7 @@ class Supervisor:
     def __init__(self, settings: Settings, *, logs: Path, server: EmbeddedValkey | None = None) -> None:
         self.settings, self._logs, self._server = settings, logs, server
         self._children: list[_Child] = []
+        self._dormant: list[tuple[str, socket.socket]] = []
         self.events: deque[str] = deque(maxlen=50)
 
     def __enter__(self) -> Self:
@@ -62,6 +65,19 @@ class Supervisor:
             self._children.append(child)
             self._launch(child)
 
+    def start_when_asked(self, role: str, sock: socket.socket) -> None:
+        """Start a process `renewal ROLE` on a listening socket as soon as somebody connects to it.
+
+        The socket stays ours: who asks while the process starts, or starts again, only waits a moment.
+        """
+        self._dormant.append((role, sock))
+
+    def _start_asked(self) -> None:
+        asked = set(select.select([sock for _, sock in self._dormant], [], [], 0)[0])
+        for role, sock in [each for each in self._dormant if each[1] in asked]:
+            self._dormant.remove((role, sock))
+            self.start(role, "--descriptor", str(sock.fileno()), descriptors=(sock.fileno(),))
+
     def _launch(self, child: _Child) -> None:
         with (self._logs / f"{child.name}.log").open("ab") as output:
             child.process = subprocess.Popen(
@@ -80,6 +96,7 @@ class Supervisor:
         if self._server is not None and self._server.revive():
             self.events.append("the embedded Valkey ended, started again")
             log.warning("process.ended", process="valkey", how="unknown")
+        self._start_asked()
         for child in self._children:
             if child.process is None or child.process.poll() is None:
                 continue
@@ -111,6 +128,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything, the fake world last."""
+        self._dormant.clear()
         self._stop_role("console")
         self.stop_work()
         self._stop_role("simulate")

@@ -7,7 +7,7 @@ from backends.bootstrap import embedded_if_needed, open_backends
 from backends.connect import shown
 from backends.log import configure_logging
 from backends.settings import Settings
-from ops.console_key import local_key
+from ops.front_door import front_door
 from ops.supervisor import Supervisor
 from platforms.catalogue import SAMPLE, Catalogue
 from producers.sweep_definition import Definitions
@@ -28,10 +28,12 @@ def keep_up(*, workers: int, stop: threading.Event, say: Callable[[str], None]) 
         backends = open_backends(settings)
         backends.broker.declare()
         say(f"status store {shown(settings.redis_url or '')}, {len(catalogue)} platforms, {workers} workers")
-        if server is not None:
-            say(f"the key of this machine for the HTTP API and the console: {local_key(backends, settings.data_dir)}")
         logs = settings.data_dir.resolve() / "logs"
-        with Supervisor(settings, logs=logs, server=server) as supervisor:
+        key_folder = settings.data_dir if server is not None else None
+        with (
+            Supervisor(settings, logs=logs, server=server) as supervisor,
+            front_door(supervisor, backends, key_folder=key_folder, anywhere=False, say=say),
+        ):
             supervisor.start("recorder")
             supervisor.start("scheduler")
             if settings.sweeps is not None:

@@ -97,6 +97,8 @@ class Renewal:
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
             "RENEWAL_DATA_DIR": str(self.data),
+            # Tests run beside each other: each listens where nobody else does.
+            "RENEWAL_CONSOLE": "127.0.0.1:0",
             **self.settings,
             **settings,
         }

@@ -4,7 +4,6 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import RedirectResponse
 
 from ops.api import (
     alerts,
@@ -25,8 +24,7 @@ from ops.api.door import Door
 from ops.api.frame import Frame
 from ops.api.guard import Guard
 from ops.api.problems import ProblemBody, WrongField, documented, handle_problems
-from ops.console.app import make_console
-from ops.console.place import PREFIX
+from ops.console.app import add_console
 
 # What is answered before a route is reached.
 _OF_A_BODY: Final = {str(status): documented(408, 409, 413)[status] for status in (408, 409, 413)}
@@ -56,8 +54,7 @@ def make_app(door: Door) -> FastAPI:
     handle_problems(app)
     for router in _ROUTERS:
         app.include_router(router)
-    app.mount(PREFIX, make_console(door))
-    app.add_api_route("/", _home, include_in_schema=False)
+    add_console(app, door)
     # The last that is added is the first that is asked.
     app.add_middleware(Guard)
     app.add_middleware(Frame)
@@ -78,8 +75,3 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 operations["post"]["responses"] |= _OF_A_BODY
         app.openapi_schema = found
     return app.openapi_schema
-
-
-def _home() -> RedirectResponse:
-    """Lead people who type the address alone to the pages."""
-    return RedirectResponse(f"{PREFIX}/", 307)

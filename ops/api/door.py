@@ -1,6 +1,7 @@
 """What every route stands on."""
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -12,10 +13,14 @@ from platforms.catalogue import Catalogue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """The stores, the catalogue, and the inspector through which they are looked at."""
+    """The stores, the catalogue, and the inspector through which they are looked at.
+
+    `ending` is set when the process is told to stop: what would go on without end ends then.
+    """
 
     backends: Backends
     catalogue: Catalogue
+    ending: threading.Event = field(default_factory=threading.Event)
 
     @property
     def inspector(self) -> Inspector:

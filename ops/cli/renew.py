@@ -106,7 +106,7 @@ def run(
     stop = stop_on_signals()
     try:
         with LiveView(Console(stderr=True), title=f"renewal run {Path(file).name}") as view:
-            end = Run(options, watch=view.update, stop=stop).execute()
+            end = Run(options, watch=view.update, say=view.say, stop=stop).execute()
     except KeyboardInterrupt:
         # Said here: typer turns the exception into a silent exit.
         say("renewal: interrupted" + ("" if file == "-" else "; the same command takes the run up again"))

@@ -13,7 +13,6 @@ from ops.console import shown
 from ops.console.look import LANGUAGE_COOKIE, THEMES, Look
 from ops.console.place import PREFIX
 from ops.console.words import LANGUAGES
-from schemas.number import mask_text
 
 _STATIC: Final = Path(__file__).parent / "static"
 
@@ -42,7 +41,7 @@ def _templates() -> Environment:
     made.globals |= {"prefix": PREFIX, "asset": _asset, "LANGUAGES": LANGUAGES, "THEMES": THEMES}
     made.globals["LANGUAGE_COOKIE"] = LANGUAGE_COOKIE
     made.filters |= {
-        "count": shown.count, "short": shown.short, "share": shown.share, "mask": mask_text, "clock": shown.clock,
+        "count": shown.count, "short": shown.short, "share": shown.share, "mask": shown.masked, "clock": shown.clock,
         "iso": shown.iso, "line": shown.line, "tone": shown.tone, "gate_tone": shown.gate_tone, "ms": shown.latency,
         "instant": shown.instant,
     }  # fmt: skip

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
+from ops.api.door import door_of
 from ops.console.visitor import Visitor
 from schemas.errors import BackendUnavailable
 
@@ -32,7 +33,8 @@ def live(visitor: Visitor, piece: Callable[[], str]) -> Response:
 async def _events(request: Request, piece: Callable[[], str]) -> AsyncIterator[bytes]:
     sent, until_s, signed_s = "", time.monotonic() + _LIFE_S, time.monotonic()
     yield format_sse_event(retry=1000)
-    while time.monotonic() < until_s and not await request.is_disconnected():
+    ending = door_of(request).ending
+    while time.monotonic() < until_s and not ending.is_set() and not await request.is_disconnected():
         try:
             drawn = await run_in_threadpool(piece)
         except (RedisError, BackendUnavailable):

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from backends.keys import SESSION_TTL_S
+from ops.api.access import OF_BAD_KEYS, address_of
 from ops.api.door import TheDoor
 from ops.console.drawing import draw
 from ops.console.look import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, TheLook
@@ -28,8 +29,11 @@ def begin(*, request: Request, door: TheDoor, look: TheLook, form: Posted) -> Re
     back = back_to(str(form.get("next", "")))
     key = door.backends.api_keys.find(str(form.get("key", "")).strip(), now=door.backends.clock.now())
     if key is None:
-        problem = look.say("login.wrong")
-        return HTMLResponse(draw("login.html.j2", look=look, request=request, back=back, problem=problem), 401)
+        # The pace of wrong keys is one, whether they are tried here or at the API.
+        known = door.backends.paces.take(OF_BAD_KEYS, address_of(request)).allowed
+        problem = look.say("login.wrong" if known else "login.often")
+        page = draw("login.html.j2", look=look, request=request, back=back, problem=problem)
+        return HTMLResponse(page, 401 if known else 429)
     cookie, _ = door.backends.sessions.begin(key.id)
     answer = RedirectResponse(back, 303)
     answer.set_cookie(

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Final, cast
 
@@ -16,6 +17,16 @@ from ops.snapshot import Rates, Snapshot, healths, rates, take
 
 FRESH_S: Final = 0.9
 _WINDOW_S: Final = 10.0
+_MARK_S: Final = 10.0
+_MARKS: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What was counted at evenly spaced moments of the last ten minutes, as far as somebody looked: a second each."""
+
+    settled: tuple[float, ...]
+    calls: tuple[float, ...]
 
 
 class Lookout:
@@ -26,6 +37,7 @@ class Lookout:
         self._seen: deque[Snapshot] = deque()
         self._one_at_a_time = threading.Lock()
         self._outdated = False
+        self._marks: deque[Snapshot] = deque(maxlen=_MARKS)
 
     def now(self, *, fresh_s: float = FRESH_S) -> Snapshot:
         """Return a look that is at most so old. Raises BackendUnavailable, RedisError."""
@@ -34,6 +46,7 @@ class Lookout:
                 self._outdated = False
                 self._seen.append(take(self._door.backends, self._door.catalogue, taken_s=self._clock()))
                 self._forget()
+                self._mark()
             return self._seen[-1]
 
     def earlier(self) -> Snapshot | None:
@@ -57,6 +70,22 @@ class Lookout:
         """Return how fast the system is; None before there are two looks."""
         now, earlier = self.now(), self.earlier()
         return rates(now, earlier) if earlier is not None else None
+
+    def history(self) -> History:
+        """Return how fast the system was lately."""
+        with self._one_at_a_time:
+            speeds = [rates(after, before) for before, after in pairwise(self._marks)]
+        return History(
+            settled=tuple(speed.jobs_per_s for speed in speeds), calls=tuple(speed.calls_per_s for speed in speeds)
+        )
+
+    def _mark(self) -> None:
+        newest = self._seen[-1]
+        if self._marks and newest.taken_s - self._marks[-1].taken_s > 6 * _MARK_S:
+            # A curve over a time at which nobody looked would be made up.
+            self._marks.clear()
+        if not self._marks or newest.taken_s - self._marks[-1].taken_s >= _MARK_S:
+            self._marks.append(newest)
 
     def _forget(self) -> None:
         while len(self._seen) > 2 and self._seen[-1].taken_s - self._seen[1].taken_s >= _WINDOW_S:  # noqa: PLR2004 - now, before

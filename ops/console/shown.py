@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from backends.admission import GateState
 from ops.console.words import said
+from schemas.number import mask_text
 from schemas.state import STATES, Holder, State
 
 WALL: Final = ZoneInfo("Asia/Shanghai")
@@ -24,6 +25,11 @@ _GATE_TONES: Final[Mapping[str, str]] = {
     GateState.BROKEN: "person",
 }
 _SHARE_MAX_PCT: Final = 99.9
+
+
+def masked(text: str | None) -> str:
+    """Return a stored text without anything that looks like a number, whoever wrote it; empty for none."""
+    return mask_text(text or "")
 
 
 def count(number: int) -> str:

@@ -24,14 +24,14 @@ _SWEEPS: Final = (
     Column(name="next_night", key=lambda row: row["next"] or ""),
     Column(name="last_night", wide=True, key=lambda row: row["last_day"] or "", falling=True),
     Column(name="planned", numeric=True, wide=True),
-    Column(name="accepted", numeric=True),
+    Column(name="taken_in", numeric=True),
 )
 _NIGHTS: Final = (
     Column(name="night", key=lambda row: row["day"], falling=True),
     Column(name="ending", key=lambda row: row["ending"]),
     Column(name="lasted", wide=True),
     Column(name="planned", numeric=True, key=lambda row: row["planned"], falling=True),
-    Column(name="accepted", numeric=True, key=lambda row: row["accepted"], falling=True),
+    Column(name="taken_in", numeric=True, key=lambda row: row["accepted"], falling=True),
     Column(name="known", numeric=True, wide=True),
     Column(name="stopped", numeric=True, wide=True),
 )
