@@ -2,7 +2,7 @@
 # Needed beforehand: Python 3.11 or newer with venv, and make. Nothing is installed outside this folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports compose docs bench night schemas lock clean soak
+.PHONY: help setup demo test check lint types imports compose rules docs bench night schemas lock clean soak
 .DELETE_ON_ERROR:
 
 READY := .venv/.ready
@@ -45,7 +45,7 @@ demo: $(READY) ## renew about 1,000 numbers at 240 simulated platforms and write
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-check: lint types imports compose docs ## lint, format, types, direction of imports, compose file, docs (-k: all of them)
+check: lint types imports compose rules docs ## lint, format, types, imports, compose file, alert rules, docs (-k: all)
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -60,6 +60,17 @@ imports: $(READY)
 compose: $(READY)
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+# promtool is of the package `prometheus`. Without it the rules are not tried, and that is said; in CI it fails.
+rules:
+	@if command -v promtool >/dev/null 2>&1; then \
+	  promtool check config deploy/prometheus/prometheus.yml --syntax-only && \
+	  promtool test rules deploy/prometheus/rules.test.yml; \
+	elif [ -n "$$CI" ]; then \
+	  echo "promtool is missing: apt-get install --no-install-recommends prometheus" >&2; exit 1; \
+	else \
+	  echo "NOT TRIED: deploy/prometheus/rules.yml. promtool is missing; on Debian: apt-get install prometheus" >&2; \
+	fi
+
 docs: $(READY)
 	$(BIN)/python -m pytest --quiet tests/unit/test_docs.py tests/unit/test_house_rules.py tests/contract/test_schemas_current.py
 
@@ -72,7 +83,7 @@ night: $(READY) ## sweep 33,000 numbers at 240 simulated platforms, kill in the 
 soak: $(READY) ## kill, freeze and misbehave for SOAK_SECONDS (1200), then prove that nothing was lost or done twice
 	$(BIN)/python -m tests.chaos.soak
 
-schemas: $(READY) ## write docs/schemas/*.schema.json from the models
+schemas: $(READY) ## write docs/schemas/*.schema.json from the models, and docs/api.openapi.json from the routes
 	$(BIN)/python -m tests.contract.schema_files
 
 # Needs uv (`pipx install uv`); everybody else only installs what it wrote. Universal: one file for Linux and macOS,

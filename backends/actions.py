@@ -51,6 +51,13 @@ class What(StrEnum):
     SWEEP_RESUME = "sweep.resume"
     SWEEP_RECLAIM = "sweep.reclaim"
     SWEEP_TOLD = "sweep.told"
+    EVENTS_RESUME = "events.resume"
+    RUN_SUBMIT = "run.submit"
+    AUTHORISATION_WITHDRAW = "authorisation.withdraw"
+    INSTRUMENT_RECORD = "instrument.record"
+    INSTRUMENT_END = "instrument.end"
+    OWNER_LINK_MAKE = "owner_link.make"
+    OWNER_LINK_REVOKE = "owner_link.revoke"
     KEY_CREATE = "key.create"
     KEY_REVOKE = "key.revoke"
 

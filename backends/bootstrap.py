@@ -10,27 +10,34 @@ from redis import Redis
 from backends.actions import Actions
 from backends.admission import Admission
 from backends.api_keys import ApiKeys
+from backends.authorisations import Authorisations
 from backends.broker import Broker
+from backends.callbacks import Callbacks
 from backends.clock import Clock, SystemClock
 from backends.connect import connect
 from backends.custody import Custody
 from backends.dead import DeadLetters
 from backends.dispatch import Dispatch
 from backends.embedded import EmbeddedValkey
+from backends.expected import ExpectedAnswers
 from backends.figures import Figures
 from backends.gates import Gates
 from backends.heartbeat import Heartbeats
 from backends.idempotency import Idempotency
+from backends.instruments import Instruments
 from backends.kept import KeptItems
 from backends.keys import Keys
 from backends.manifests import Manifests
 from backends.origins import Origins
+from backends.outbox import Outbox
+from backends.owner_links import OwnerLinks
 from backends.pace import Paces
 from backends.replays import Replays
 from backends.runs import Runs
 from backends.sessions import Sessions
 from backends.settings import Settings
 from backends.store import StatusStore
+from backends.subscribers import Subscribers
 from backends.sweeps import Sweeps
 from backends.vault import Vault, new_key_file, write_key_file
 from backends.waiting import WaitingSet
@@ -60,14 +67,21 @@ class Backends:
     waiting_view: WaitingView
     dead: DeadLetters
     kept: KeptItems
+    callbacks: Callbacks
+    expected: ExpectedAnswers
     origins: Origins
     replays: Replays
     sweeps: Sweeps
+    outbox: Outbox
+    subscribers: Subscribers
     withdrawals: Withdrawals
     heartbeats: Heartbeats
     figures: Figures
     api_keys: ApiKeys
     sessions: Sessions
+    authorisations: Authorisations
+    instruments: Instruments
+    owner_links: OwnerLinks
     idempotency: Idempotency
     paces: Paces
     clock: Clock
@@ -89,7 +103,7 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
     broker = Broker(settings.broker_url or settings.redis_url, keys)
     custody = Custody(redis, keys)
     manifests = Manifests(redis, keys, vault)
-    store = StatusStore(redis, keys, vault, manifests)
+    store = StatusStore(redis, keys, vault, manifests, tells=settings.subscribers is not None)
     return Backends(
         settings=settings,
         redis=redis,
@@ -108,14 +122,21 @@ def open_backends(settings: Settings, *, clock: Clock | None = None) -> Backends
         waiting_view=WaitingView(redis, keys, manifests),
         dead=DeadLetters(redis, keys, store),
         kept=KeptItems(redis, keys),
+        callbacks=Callbacks(redis, keys),
+        expected=ExpectedAnswers(redis, keys),
         origins=Origins(redis, keys, vault),
         replays=Replays(redis, keys),
         sweeps=Sweeps(redis, keys),
+        outbox=Outbox(redis, keys, wanted=settings.subscribers is not None),
+        subscribers=Subscribers(redis, keys),
         withdrawals=Withdrawals(redis, keys),
         heartbeats=Heartbeats(redis, keys),
         figures=Figures(redis, keys),
         api_keys=ApiKeys(redis, keys),
         sessions=Sessions(redis, keys),
+        authorisations=Authorisations(redis, keys),
+        instruments=Instruments(redis, keys),
+        owner_links=OwnerLinks(redis, keys),
         idempotency=Idempotency(redis, keys, vault),
         paces=Paces(redis, keys),
         clock=clock,

@@ -7,6 +7,7 @@ message that no queue takes comes back (`mandatory`), for RabbitMQ would drop it
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from math import ceil
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -15,10 +16,11 @@ from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
-from backends.connect import shown
+from backends.connect import ping, shown
 from backends.keys import Keys
 from schemas.batch import Batch, Lane
 from schemas.errors import BackendUnavailable, ConfigurationError
+from schemas.notice import Notice
 from schemas.result import ResultEvent
 
 TASK = "renewal.attempt"
@@ -171,6 +173,24 @@ class Broker:
                 delivery_mode=2,
             )
 
+    def publish_notice(self, notice: Notice, *, exchange: str) -> None:
+        """Hand a notice to a durable topic exchange of RabbitMQ, made if it is missing; its type is the routing key.
+
+        Raises BackendUnavailable. A notice that no queue is bound for is dropped: that is what a topic is.
+        """
+        topic = Exchange(exchange, type="topic", durable=True)
+        with self._publishing() as producer:
+            producer.publish(
+                notice.model_dump_json().encode(),
+                exchange=topic,
+                routing_key=notice.type.value,
+                declare=[topic],
+                content_type="application/cloudevents+json",
+                content_encoding="utf-8",
+                delivery_mode=2,
+                message_id=notice.id,
+            )
+
     @contextlib.contextmanager
     def _publishing(self) -> Iterator[Any]:
         """Give a producer that only one thread uses; after a failure the next one connects anew."""
@@ -198,6 +218,14 @@ class Broker:
             return {
                 name: int(channel.queue_declare(queue=name, passive=not self.on_redis).message_count) for name in names
             }
+
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask the broker for a sign of life, on a connection of its own. Raises BackendUnavailable."""
+        if self.on_redis:
+            ping(self.url, timeout_s=timeout_s)
+            return
+        with _reachable(self.url), Connection(self.url, connect_timeout=timeout_s) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=ceil(timeout_s))
 
     def close(self) -> None:
         """Close every connection."""

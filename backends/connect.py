@@ -62,6 +62,19 @@ def connect(url: str) -> Redis:
     return client
 
 
+def ping(url: str, *, timeout_s: float) -> None:
+    """Ask a server for a sign of life, on a connection of its own. Raises BackendUnavailable."""
+    client = Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+    )
+    try:
+        client.ping()
+    except (RedisError, OSError) as error:
+        raise BackendUnavailable(f"Redis cannot be reached at {shown(url)} ({type(error).__name__})") from None
+    finally:
+        client.close()
+
+
 def text(answer: Any) -> str:
     """Return a name that Redis answered; its client leaves every answer as bytes."""
     return str(answer, "utf-8")

@@ -1,7 +1,7 @@
 """Dead letters as they are stored: grouped by platform and reason, by time, and what each job went through."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -52,11 +52,15 @@ class DeadJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """One dead letter with what is known of it. `mask` and `run` are empty if its case is gone."""
+    """One dead letter with what is known of it. `mask` and `run` are empty if its case is gone.
+
+    `accepted_s` is when its case was taken in, seconds since 1970 UTC.
+    """
 
     letter: DeadJob
     mask: str
     run: str
+    accepted_s: int
     record: JobRecord
     about: dict[str, Any]
 
@@ -174,15 +178,16 @@ class DeadLetters:
         while page := list(islice(rest, _PAGE)):
             pipe = self._client.pipeline(transaction=False)
             for letter in page:
-                pipe.hmget(self._keys.case(letter.case), "mask", "run")
+                pipe.hmget(self._keys.case(letter.case), "mask", "run", "accepted")
                 pipe.hget(self._keys.details(letter.case), letter.platform)
             found = pipe.execute()
             records = self._store.records_of([letter.job for letter in page])
-            for letter, record, (mask, run), about in zip(page, records, found[::2], found[1::2], strict=True):
+            for letter, record, (mask, run, at), about in zip(page, records, found[::2], found[1::2], strict=True):
                 yield DeadLetter(
                     letter=letter,
                     mask=text(mask or b""),
                     run=text(run or b""),
+                    accepted_s=int(at or 0),
                     record=record,
                     about=orjson.loads(about) if about else {},
                 )
@@ -195,7 +200,14 @@ class DeadLetters:
 
     def trail(self, job: str) -> list[Step]:
         """Return what a job that is or was not plain went through, oldest first."""
-        return [_step(orjson.loads(body)) for body in self._client.lrange(self._keys.trail(job), 0, -1)]
+        return self.trails([job])[0]
+
+    def trails(self, jobs: Sequence[str]) -> list[list[Step]]:
+        """Return the trail of each job, in one round trip; empty where there is none."""
+        pipe = self._client.pipeline(transaction=False)
+        for job in jobs:
+            pipe.lrange(self._keys.trail(job), 0, -1)
+        return [[_step(orjson.loads(body)) for body in found] for found in pipe.execute()]
 
 
 def _takes(wanted: DeadFilter, group: str) -> bool:

@@ -1,8 +1,8 @@
 """Figures: how much there is of everything that may pile up, in a few round trips. Changes nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from backends.admission import quota_day
 from backends.connect import text
 from backends.dead import DeadGroup
 from backends.keys import Keys
+from backends.runs import Counters
 from backends.scripts import script
 from schemas.outcome import REASON_CODES, Reason
 
@@ -37,6 +38,8 @@ class Piles:
     unreadable: int = 0
     orphans: int = 0
     disputes: int = 0
+    late: int = 0
+    undelivered: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,10 @@ class Figures:
             by_platform=dict(zip(platforms, counts, strict=True)),
         )
 
+    def totals(self) -> Counters:
+        """Return the counters of the whole store: `cases`, `jobs`, and both by state and verdict."""
+        return Counters.of(self._client.hgetall(self._keys.totals))
+
     def jobs_today(self, platforms: Sequence[str], *, now: datetime) -> dict[str, int]:
         """Count the jobs of the bulk lane that each platform was sent this day, where it has a daily quota."""
         pipe = self._client.pipeline(transaction=False)
@@ -101,10 +108,10 @@ class Figures:
     def piles(self) -> Piles:
         """Count what a person has to look through."""
         pipe = self._client.pipeline(transaction=False)
-        for key in (self._keys.poison, self._keys.unreadable, self._keys.orphans, self._keys.disputes):
-            pipe.llen(key)
-        poison, unreadable, orphans, disputes = pipe.execute()
-        return Piles(poison=poison, unreadable=unreadable, orphans=orphans, disputes=disputes)
+        names = [field.name for field in fields(Piles)]
+        for name in names:
+            pipe.llen(getattr(self._keys, name))
+        return Piles(**dict(zip(names, pipe.execute(), strict=True)))
 
     def dead_since(self, groups: Iterable[DeadGroup], *, since: datetime) -> dict[tuple[str, Reason | None], int]:
         """Count the dead letters of each group that died since then; groups without any are left out."""
@@ -116,6 +123,18 @@ class Figures:
             pipe.zcount(self._keys.dead_at(group.platform, code), since_ms, "+inf")
         counts = zip(grown, pipe.execute(), strict=True)
         return {(group.platform, group.reason): count for group, count in counts if count}
+
+    def dead_until(self, groups: Iterable[DeadGroup], until: Mapping[str, datetime]) -> dict[str, int]:
+        """Count the dead letters of each platform that died until its moment there; other platforms are left out."""
+        counted = [group for group in groups if group.platform in until]
+        pipe = self._client.pipeline(transaction=False)
+        for group in counted:
+            code = REASON_CODES[group.reason] if group.reason else 0
+            pipe.zcount(self._keys.dead_at(group.platform, code), "-inf", int(until[group.platform].timestamp() * 1000))
+        found: Counter[str] = Counter()
+        for group, count in zip(counted, pipe.execute(), strict=True):
+            found[group.platform] += count
+        return dict(found)
 
     def server(self) -> Server:
         """Return how the server is set up. By INFO, since a hosted one often refuses CONFIG."""

@@ -19,7 +19,9 @@ class Kind(StrEnum):
     POISON = "poison"  # messages that can never be read, or that crashed a worker
     ORPHANS = "orphans"  # results for cases that are not known here
     DISPUTES = "disputes"  # final answers that contradict the recorded one
+    LATE = "late"  # answers that came after their job had ended for want of one
     UNREADABLE = "unreadable"  # entries of the broker that are no message
+    UNDELIVERED = "undelivered"  # notices that a subscriber did not take in all that time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

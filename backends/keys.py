@@ -19,24 +19,33 @@ REPLAY_LOCK_TTL_S: Final = 15
 RECLAIMED_TTL_S: Final = 400 * 86400
 # What was foreseen of a night is of use as long as somebody compares nights.
 FORECAST_TTL_S: Final = 90 * 86400
+# A signature is good for five minutes before and after: for longer than both no callback may take effect twice.
+CALLBACK_TTL_S: Final = 3600
 # A shift and a handover; then a key is shown again.
 SESSION_TTL_S: Final = 12 * 3600
+# Longer than any promise to an owner; who asks later is given a new link.
+OWNER_LINK_TTL_S: Final = 30 * 86400
 # Whoever does not know whether a request arrived asks again within a day.
 IDEMPOTENCY_TTL_S: Final = 86_400
 # Longer than any burst takes to be free again.
 PACE_TTL_S: Final = 3600
+
+# Longer than one call to a subscriber may take; who died while telling it is replaced after this.
+SUBSCRIBER_LEASE_TTL_S: Final = 30
 
 # Keys that stay until somebody removes what they stand for. A test fails on any other key without a TTL.
 PERMANENT: Final = frozenset(
     {
         "case", "jobs", "details", "token", "reference", "wanted", "settled", "manifest",
         "run", "run-cases", "runs", "platform", "dead", "dead-groups", "dead-at", "disputes", "orphans", "poison",
+        "late", "accepted", "paused", "polls", "callbacks-refused",
         "waiting", "waiting-first", "waiting-batches", "waiting-leases", "waiting-at", "waiting-first-at",
         "fence", "heartbeats", "gate",
         "custody", "custody-batches", "custody-notes", "custody-lanes", "redriven",
         "replays", "replays-open", "replay", "replay-jobs", "replay-sent", "actions",
         "sweep", "sweep-nights", "sweep-tick", "withdrawals", "withdrawals-due", "reclaimed-cases",
-        "api-keys",
+        "api-keys", "totals", "outbox", "announced", "subscriber", "undelivered",
+        "authorisation", "authorisations-ending", "authorisations-withdrawn", "instruments",
     }
 )  # fmt: skip
 
@@ -116,6 +125,11 @@ class Keys:
         """Hash: counters of one platform; permanent."""
         return f"{self.namespace}:platform:{platform}"
 
+    @property
+    def totals(self) -> str:
+        """Hash: counters of the whole store: cases, jobs, and both by state and verdict; permanent."""
+        return f"{self.namespace}:totals"
+
     def seen(self, event: str) -> str:
         """String: this result event has been applied; TTL SEEN_TTL_S."""
         return f"{self.namespace}:seen:{event}"
@@ -152,6 +166,32 @@ class Keys:
     def disputes(self) -> str:
         """List: JSON of every final answer that contradicts the recorded one; permanent."""
         return f"{self.namespace}:disputes"
+
+    def accepted(self, platform: str) -> str:
+        """Sorted set: jobs whose answer one platform still owes, by when they were first sent, ms; permanent."""
+        return f"{self.namespace}:accepted:{platform}"
+
+    def paused(self, platform: str) -> str:
+        """Sorted set: the others, whose owner has to act or had to: their clock stood still; same times; permanent."""
+        return f"{self.namespace}:paused:{platform}"
+
+    @property
+    def late(self) -> str:
+        """List: JSON of every answer that came after its job had ended for want of one; permanent."""
+        return f"{self.namespace}:late"
+
+    def polls(self, platform: str) -> str:
+        """Sorted set: the same jobs, by when to ask for the answer, ms, 0 until somebody has looked; permanent."""
+        return f"{self.namespace}:polls:{platform}"
+
+    def callback(self, platform: str, message: str) -> str:
+        """Hash: a callback that was taken: digest of its body, and what was answered; TTL CALLBACK_TTL_S."""
+        return f"{self.namespace}:callback:{platform}:{message}"
+
+    @property
+    def callbacks_refused(self) -> str:
+        """Stream: callbacks, or items of them, that were refused, and why; trimmed; permanent."""
+        return f"{self.namespace}:callbacks-refused"
 
     @property
     def orphans(self) -> str:
@@ -318,6 +358,33 @@ class Keys:
         """String: JSON of a session of the console, by the digest of its cookie; TTL SESSION_TTL_S."""
         return f"{self.namespace}:session:{digest}"
 
+    def authorisation(self, case: str) -> str:
+        """Hash: what the owner allowed in one case, who recorded it, and its withdrawal; permanent."""
+        return f"{self.namespace}:authorisation:{case}"
+
+    @property
+    def authorisations_ending(self) -> str:
+        """Sorted set: cases whose authorisation will run out, by when, milliseconds; permanent."""
+        return f"{self.namespace}:authorisations-ending"
+
+    @property
+    def authorisations_withdrawn(self) -> str:
+        """Sorted set: cases whose authorisation was withdrawn, by until when to look at them, ms; permanent."""
+        return f"{self.namespace}:authorisations-withdrawn"
+
+    @property
+    def instruments(self) -> str:
+        """Hash: key → JSON of a legal instrument on which bulk runs rest; permanent."""
+        return f"{self.namespace}:instruments"
+
+    def owner_link(self, digest: str) -> str:
+        """String: the case that an owner's link leads to, by the digest of its token; TTL OWNER_LINK_TTL_S."""
+        return f"{self.namespace}:owner-link:{digest}"
+
+    def owner_links(self, case: str) -> str:
+        """Set: the digests of the links that lead to one case; TTL OWNER_LINK_TTL_S."""
+        return f"{self.namespace}:owner-links:{case}"
+
     def idempotency(self, token: str) -> str:
         """String: sealed JSON of a request that is or was answered, by caller and key; TTL IDEMPOTENCY_TTL_S."""
         return f"{self.namespace}:idempotency:{token}"
@@ -347,6 +414,29 @@ class Keys:
     def unacked_index(self, group: str) -> str:
         """Sorted set of the broker: delivery tags by when the message was taken, seconds."""
         return f"{self.namespace}:unacked-index:{group}"
+
+    @property
+    def outbox(self) -> str:
+        """Stream: what the operator's systems are to be told; trimmed once all of them have got it; permanent."""
+        return f"{self.namespace}:outbox"
+
+    @property
+    def announced(self) -> str:
+        """Hash: gate, sweep or platform → the last state of it that was told; permanent."""
+        return f"{self.namespace}:announced"
+
+    def subscriber(self, name: str) -> str:
+        """Hash: how far one subscriber has been told, see `backends.subscribers`; permanent."""
+        return f"{self.namespace}:subscriber:{name}"
+
+    def subscriber_lease(self, name: str) -> str:
+        """String: who tells a subscriber now; TTL SUBSCRIBER_LEASE_TTL_S."""
+        return f"{self.namespace}:subscriber-lease:{name}"
+
+    @property
+    def undelivered(self) -> str:
+        """List: JSON of every notice that a subscriber did not take in three days, whole; permanent."""
+        return f"{self.namespace}:undelivered"
 
     @property
     def unreadable(self) -> str:

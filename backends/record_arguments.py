@@ -5,30 +5,43 @@ from typing import Any, Final
 import orjson
 
 from backends.keys import SEEN_TTL_S, TRAIL_TTL_S, Keys
-from schemas.outcome import REASON_CODES
-from schemas.result import Alike, JobResult, ResultEvent
+from schemas.notice import NoticeType
+from schemas.outcome import REASON_CODES, Hold
+from schemas.result import ANSWERED, Alike, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State
 
 _TRAIL_MAX: Final = 50
-_SETTLING: Final = {Holder.NOBODY, Holder.PERSON}
+_SETTLING: Final = {Holder.NOBODY, Holder.OPERATOR}
 
 
 def arguments(
-    event: ResultEvent, keys: Keys, *, counted: bool = True, only_from: frozenset[State] = frozenset()
+    event: ResultEvent,
+    keys: Keys,
+    *,
+    counted: bool = True,
+    only_from: frozenset[State] = frozenset(),
+    tells: bool = False,
 ) -> tuple[list[str], list[Any]]:
-    """Return KEYS and ARGV that apply an event. With `only_from` it is a decision: no attempt, and nothing was sent."""
+    """Return KEYS and ARGV that apply an event; with `tells` the outbox learns of cases that are settled by it.
+
+    With `only_from` it is a decision. Neither that nor an answer that came later is an attempt: nothing is counted but
+    the change, nothing was sent, and nobody's custody ends.
+    """
     data = event.data
+    attempted = event.type != ANSWERED and not only_from
     fixed = [
         keys.seen(event.id), keys.platform(data.platform), keys.dead, keys.disputes, keys.orphans,
         keys.custody, keys.custody_batches, keys.custody_notes, keys.dead_groups,
+        keys.accepted(data.platform), keys.polls(data.platform), keys.late, keys.paused(data.platform), keys.totals,
+        *([keys.outbox] if tells else []),
     ]  # fmt: skip
     codes = "".join(f",{STATES[state].code}" for state in only_from)
-    counters = _counters(event) if counted else []
+    counters = _counters(event) if counted and attempted else []
     args: list[Any] = [
         keys.run_prefix, data.run, data.platform, SEEN_TTL_S, event.id, data.attempt, data.generation,
-        # A decision sends nothing: it must not look like the first time that the job was sent.
-        0 if only_from else int(data.started_at.timestamp()), int(data.ended_at.timestamp()),
-        "" if only_from or not data.closes else data.batch,
+        # What sends nothing must not look like the first time that the job was sent.
+        int(data.started_at.timestamp()) if attempted else 0, int(data.ended_at.timestamp()),
+        data.batch if attempted and data.closes else "",
         keys.dead_at_prefix, keys.trail_prefix, TRAIL_TTL_S, _trail_head(event),
         f"{codes}," if codes else "", keys.jobs_prefix, keys.details_prefix, keys.case_prefix,
         data.manifest or "", len(counters) // 2, *counters,
@@ -98,12 +111,15 @@ def states_for_lua() -> str:
     """Return `schemas.state.STATES` as Lua, so that there is one table only."""
     rows = ",".join(
         f"[{rule.code}]={{final={_lua(rule.final)},clean={_lua(rule.clean)},rank={rule.rank},"
-        f"settles={_lua(rule.holder in _SETTLING)}}}"
+        f"settles={_lua(rule.holder in _SETTLING)},unanswered={_lua(rule.unanswered)}}}"
         for rule in STATES.values()
     )
-    names = (State.QUEUED, State.WAITING, State.DEAD)
+    names = (State.QUEUED, State.WAITING, State.DEAD, State.ACCEPTED)
     codes = ",".join(str(STATES[name].code) for name in names)
-    return f"local {','.join(names)} = {codes}\nlocal STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\n"
+    return (
+        f"local {','.join(names)} = {codes}\nlocal USER_ACTION = {REASON_CODES[Hold.USER_ACTION]}\n"
+        f"local STATES = {{{rows}}}\nlocal TRAIL_MAX = {_TRAIL_MAX}\nlocal CASE_SETTLED = '{NoticeType.CASE_SETTLED}'\n"
+    )
 
 
 def _lua(value: bool) -> str:  # noqa: FBT001 - a literal, not a switch

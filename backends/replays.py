@@ -42,6 +42,7 @@ class Skip(StrEnum):
     SUPERSEDED = "superseded"  # the number has been recycled again: the newer case counts
     GENERATIONS = "generations"  # it has been replayed as often as can be counted
     SEALED = "sealed"  # no number key opens it
+    NOT_AUTHORISED = "not_authorised"  # its owner's authorisation is over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,11 @@ class Counters:
 
     values: dict[str, int]
 
+    @classmethod
+    def of(cls, found: dict[Any, Any]) -> "Counters":
+        """Take the counters out of a hash that may say other things too."""
+        return cls(values={text(name): int(value) for name, value in found.items() if value.lstrip(b"-").isdigit()})
+
     def get(self, name: str) -> int:
         """Return one counter; 0 where nothing was counted."""
         return self.values.get(name, 0)
@@ -75,6 +80,7 @@ class RunFacts:
     read_s: int  # the last sign of life of who reads the file
     waits: str  # why reading waits, where it does
     cancelled: str  # why it was cancelled, where it was
+    instrument: str = ""  # the key of the legal instrument on which it rests, where one was named
 
     @property
     def rejected(self) -> int:
@@ -93,9 +99,12 @@ class Runs:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
 
-    def begin(self, run: str, *, file: str, now: datetime) -> None:
+    def begin(self, run: str, *, file: str, now: datetime, instrument: str = "") -> None:
         """Record what a run is; beginning it again (to take it up) keeps its counters."""
-        self._client.hset(self._keys.run(run), mapping={"file": file, "read_s": int(now.timestamp())})
+        said: dict[Any, Any] = {"file": file, "read_s": int(now.timestamp())}
+        if instrument:
+            said["instrument"] = instrument
+        self._client.hset(self._keys.run(run), mapping=said)
         self._client.zadd(self._keys.runs, {run: now.timestamp()}, nx=True)
 
     def save_cursor(self, run: str, cursor: Cursor, *, now: datetime) -> None:
@@ -175,14 +184,14 @@ class Runs:
 
     def counters(self, run: str) -> Counters:
         """Return the counters of a run; empty for a run that is not known."""
-        return _counters(self._client.hgetall(self._keys.run(run)))
+        return Counters.of(self._client.hgetall(self._keys.run(run)))
 
     def platform_counters(self, platforms: Sequence[str]) -> dict[str, Counters]:
         """Return the counters of each platform, in one round trip."""
         pipe = self._client.pipeline(transaction=False)
         for platform in platforms:
             pipe.hgetall(self._keys.platform(platform))
-        return {platform: _counters(found) for platform, found in zip(platforms, pipe.execute(), strict=True)}
+        return {platform: Counters.of(found) for platform, found in zip(platforms, pipe.execute(), strict=True)}
 
 
 def _facts(run: str, said: dict[bytes, bytes], started: float | None) -> RunFacts:
@@ -190,12 +199,13 @@ def _facts(run: str, said: dict[bytes, bytes], started: float | None) -> RunFact
         run=run,
         file=text(said.get(b"file", b"")),
         started_s=started or 0,
-        counters=_counters(said),
+        counters=Counters.of(said),
         cursor=_cursor(said.get(b"cursor")),
         read_whole=b"rejected" in said,
         read_s=int(said.get(b"read_s", 0)),
         waits=text(said.get(b"waits", b"")),
         cancelled=text(said.get(b"cancelled", b"")),
+        instrument=text(said.get(b"instrument", b"")),
     )
 
 
@@ -204,7 +214,3 @@ def _cursor(said: Any) -> Cursor:
         return Cursor()
     found = orjson.loads(said)
     return Cursor(**found | {"other_runs": tuple(found["other_runs"])})
-
-
-def _counters(found: dict[Any, Any]) -> Counters:
-    return Counters(values={text(name): int(value) for name, value in found.items() if value.lstrip(b"-").isdigit()})

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, Field(description="embedded data, keys, logs and runs")] = Path("renewal-data")
     catalogue: Annotated[Path | None, Field(description="folder of platforms; the sample when not set")] = None
     sweeps: Annotated[Path | None, Field(description="folder of sweeps; none when not set")] = None
+    subscribers: Annotated[
+        Path | None, Field(description="file of the systems that are told what happens; nobody is when not set")
+    ] = None
     operator: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")],
         Field(description="who renews; part of every case id"),

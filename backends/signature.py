@@ -8,8 +8,10 @@ a key is taken for v1. During a rotation there are two, and one that fits is eno
 import binascii
 import hashlib
 import hmac
-from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+import os
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -26,19 +28,31 @@ SIGNATURE_HEADER: Final = "webhook-signature"
 _SHARED: Final = "whsec_"
 _PRIVATE: Final = "whsk_"
 _PUBLIC: Final = "whpk_"
-_SEED_BYTES: Final = 32
+_SECRET_BYTES: Final = 32
+_HALF_BYTES: Final = 32
+_KEYS_CACHED_MAX: Final = 2048
 _SIGNATURES_MAX: Final = 10
 _ID_CHARS_MAX: Final = 256
+_STAMP_CHARS_MAX: Final = 10
 
 
 class SignatureProblem(Exception):
     """Why a message is not taken for what it says it is; repeats nothing of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key that was read once: to read it for each call would cost more than to sign with it."""
+
+    version: str
+    fits: Callable[[bytes, bytes], bool]  # a signature, and what it shall be of
+    sign: Callable[[bytes], bytes] | None  # None for a key that only checks
+
+
 def sign(secrets: Sequence[str], *, message_id: str, timestamp: datetime, body: bytes) -> str:
     """Return the value of `webhook-signature`, one signature for each secret. Raises ConfigurationError."""
     signed = _signed(message_id, str(int(timestamp.timestamp())), body)
-    return " ".join(_signature(secret, signed) for secret in secrets)
+    return " ".join([_signature(secret, signed) for secret in secrets])
 
 
 def verify(keys: Sequence[str], headers: Mapping[str, str], body: bytes, *, now: datetime) -> str:
@@ -49,14 +63,16 @@ def verify(keys: Sequence[str], headers: Mapping[str, str], body: bytes, *, now:
     ident, stamp, given = (headers.get(name, "") for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER))
     if not ident or not stamp or not given:
         raise SignatureProblem(f"expected the headers {ID_HEADER}, {TIMESTAMP_HEADER} and {SIGNATURE_HEADER}")
-    if len(ident) > _ID_CHARS_MAX or not (stamp.isascii() and stamp.isdigit() and len(stamp) <= len("9999999999")):
-        raise SignatureProblem(f"{ID_HEADER} is too long, or {TIMESTAMP_HEADER} is not in whole seconds since 1970")
+    if len(ident) > _ID_CHARS_MAX or not (ident.isascii() and ident.isprintable()):
+        raise SignatureProblem(f"{ID_HEADER}: expected at most {_ID_CHARS_MAX} printable ASCII characters")
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= _STAMP_CHARS_MAX):
+        raise SignatureProblem(f"{TIMESTAMP_HEADER}: expected whole seconds since 1970")
     if abs(now.timestamp() - int(stamp)) > TOLERANCE_S:
         raise SignatureProblem(f"{TIMESTAMP_HEADER} is more than {TOLERANCE_S} seconds from now")
     signed = _signed(ident, stamp, body)
-    passed = [part.partition(",") for part in given.split(" ")[:_SIGNATURES_MAX]]
+    parts = [part.partition(",") for part in given.split(" ")[:_SIGNATURES_MAX]]
     # All are tried, also behind one that fits: the time this takes says nothing about the keys.
-    fits = [_fits(key, version, signature, signed=signed) for key in keys for version, _, signature in passed]
+    fits = [_fits(_read(key), version, text, signed=signed) for key in keys for version, _, text in parts]
     if not any(fits):
         raise SignatureProblem("no signature fits")
     return ident
@@ -64,58 +80,91 @@ def verify(keys: Sequence[str], headers: Mapping[str, str], body: bytes, *, now:
 
 def check_key(key: str, *, signs: bool) -> None:
     """Raise ConfigurationError, which never repeats the key, if it cannot sign, or else check."""
-    if signs and key.startswith(_PUBLIC):
+    if _read(key).sign is None and signs:
         raise ConfigurationError("a public key (whpk_…) cannot sign; expected whsec_… or whsk_…")
-    _material(key)
+
+
+def new_secret() -> str:
+    """Make a key for v1, which both sides hold."""
+    return _SHARED + _base64(os.urandom(_SECRET_BYTES))
+
+
+def new_pair() -> tuple[str, str]:
+    """Make the two keys of v1a: the private one, which signs and stays, and the public one, which checks."""
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes_raw()
+    return _PRIVATE + _base64(private.private_bytes_raw() + public), _PUBLIC + _base64(public)
 
 
 def _signed(ident: str, stamp: str, body: bytes) -> bytes:
-    return f"{ident}.{stamp}.".encode() + body
+    return b"%b.%b.%b" % (ident.encode(), stamp.encode(), body)
 
 
 def _signature(secret: str, signed: bytes) -> str:
-    check_key(secret, signs=True)
-    material = _material(secret)
-    if secret.startswith(_PRIVATE):
-        return "v1a," + b64encode(Ed25519PrivateKey.from_private_bytes(material[:_SEED_BYTES]).sign(signed)).decode()
-    return "v1," + b64encode(hmac.digest(material, signed, hashlib.sha256)).decode()
+    key = _read(secret)
+    if key.sign is None:
+        raise ConfigurationError("a public key (whpk_…) cannot sign; expected whsec_… or whsk_…")
+    return f"{key.version},{_base64(key.sign(signed))}"
 
 
-def _fits(key: str, version: str, signature: str, *, signed: bytes) -> bool:
-    try:
-        given = b64decode(signature, validate=True)
-    except (binascii.Error, ValueError):
+def _fits(key: _Key, version: str, text: str, *, signed: bytes) -> bool:
+    if version != key.version:
         return False
-    material = _material(key)
-    if version == "v1a" and key.startswith((_PUBLIC, _PRIVATE)):
-        return _fits_ed25519(key, material, given, signed=signed)
-    if version == "v1" and not key.startswith((_PUBLIC, _PRIVATE)):
-        return hmac.compare_digest(hmac.digest(material, signed, hashlib.sha256), given)
-    return False
-
-
-def _fits_ed25519(key: str, material: bytes, given: bytes, *, signed: bytes) -> bool:
-    if key.startswith(_PRIVATE):
-        public = Ed25519PrivateKey.from_private_bytes(material[:_SEED_BYTES]).public_key()
-    else:
-        public = Ed25519PublicKey.from_public_bytes(material)
     try:
-        public.verify(given, signed)
-    except InvalidSignature:
+        return key.fits(b64decode(text, validate=True), signed)
+    except ValueError:  # not base64
         return False
-    return True
 
 
-@lru_cache(maxsize=2048)
-def _material(key: str) -> bytes:
-    prefix = next((each for each in (_SHARED, _PRIVATE, _PUBLIC) if key.startswith(each)), "")
-    text = key.removeprefix(prefix)
+@lru_cache(_KEYS_CACHED_MAX)
+def _read(text: str) -> _Key:
+    """Read a key. Raises ConfigurationError."""
+    if text.startswith(_PRIVATE):
+        return _private(_material(text.removeprefix(_PRIVATE)))
+    if text.startswith(_PUBLIC):
+        material = _material(text.removeprefix(_PUBLIC))
+        if len(material) != _HALF_BYTES:
+            raise ConfigurationError(f"a public key (whpk_…) has {_HALF_BYTES} bytes")
+        return _Key("v1a", _checks(Ed25519PublicKey.from_public_bytes(material)), None)
+    material = _material(text.removeprefix(_SHARED))
+    if not material:
+        raise ConfigurationError("a secret (whsec_…) is not empty")
+    return _Key(
+        "v1",
+        lambda signature, signed: hmac.compare_digest(hmac.digest(material, signed, hashlib.sha256), signature),
+        lambda signed: hmac.digest(material, signed, hashlib.sha256),
+    )
+
+
+def _private(material: bytes) -> _Key:
+    """Read a seed, alone or, as the specification writes it, with its public key behind it."""
+    if len(material) not in {_HALF_BYTES, 2 * _HALF_BYTES}:
+        raise ConfigurationError(f"a private key (whsk_…) has {_HALF_BYTES} or {2 * _HALF_BYTES} bytes")
+    private = Ed25519PrivateKey.from_private_bytes(material[:_HALF_BYTES])
+    public = private.public_key()
+    if material[_HALF_BYTES:] not in {b"", public.public_bytes_raw()}:
+        raise ConfigurationError("the two halves of a private key (whsk_…) do not belong together")
+    return _Key("v1a", _checks(public), private.sign)
+
+
+def _checks(public: Ed25519PublicKey) -> Callable[[bytes, bytes], bool]:
+    def fits(signature: bytes, signed: bytes) -> bool:
+        try:
+            public.verify(signature, signed)
+        except InvalidSignature:
+            return False
+        return True
+
+    return fits
+
+
+def _material(text: str) -> bytes:
     try:
         # The specification's own library takes keys without their padding.
-        material = b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ConfigurationError("a webhook key is not base64 behind its prefix") from None
-    expected = {_PRIVATE: (_SEED_BYTES, 2 * _SEED_BYTES), _PUBLIC: (_SEED_BYTES,)}.get(prefix)
-    if not material or (expected is not None and len(material) not in expected):
-        raise ConfigurationError("a webhook key is empty or of a wrong length")
-    return material
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise ConfigurationError("a key is base64 behind whsec_, whsk_ or whpk_") from None
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()

@@ -118,10 +118,11 @@ class _Sheet:
 
 
 class StatusStore:
-    """Reads and writes of the status store."""
+    """Reads and writes of the status store. With `tells`, the outbox learns of every case that is settled."""
 
-    def __init__(self, client: Redis, keys: Keys, vault: Vault, manifests: Manifests) -> None:
+    def __init__(self, client: Redis, keys: Keys, vault: Vault, manifests: Manifests, *, tells: bool = False) -> None:
         self._client, self._keys, self._vault, self._manifests = client, keys, vault, manifests
+        self._tells = tells
         layout = f"local ID_BYTES, RECORD_BYTES = {ID_CHARS}, {RECORD_BYTES}\n"
         self._accept = script(client, "accept")
         self._record = script(client, "record", prelude=layout + states_for_lua())
@@ -163,6 +164,7 @@ class StatusStore:
             self._keys.run_cases(run),
             self._keys.manifest(manifest),
             self._keys.jobs(manifest),
+            self._keys.totals,
         ]
         args: list[Any] = [run, manifest, wanted, len(cases[0].platforms), _CASE_FIELDS]
         accepted_s = int(now.timestamp())
@@ -234,7 +236,7 @@ class StatusStore:
     def _apply(
         self, event: ResultEvent, *, counted: bool = True, pipe: Any = None, only_from: frozenset[State] = frozenset()
     ) -> Any:
-        keys, args = arguments(event, self._keys, counted=counted, only_from=only_from)
+        keys, args = arguments(event, self._keys, counted=counted, only_from=only_from, tells=self._tells)
         return self._record(keys=keys, args=args, client=pipe)
 
     def pipeline(self) -> Any:

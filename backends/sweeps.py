@@ -86,7 +86,10 @@ class Night:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a sweep stands. `done` is the last settled day; no night up to it can begin any more."""
+    """Where a sweep stands. `done` is the last settled day; no night up to it can begin any more.
+
+    `completed_ms` is when the last night ended that sent all it had planned; 0 if none did.
+    """
 
     done: date | None = None
     open: date | None = None
@@ -96,6 +99,7 @@ class Standing:
     held_until_ms: int = 0
     holder: str = ""
     fence: int = 0
+    completed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +185,9 @@ class Sweeps:
         self, lease: Lease, night: Night | None, *, until_ms: int, settled: bool = False, problem: str = ""
     ) -> int:
         body = night.packed() if night else b""
+        completed_ms = night.ended_ms if settled and night and night.ending is Ending.COMPLETED else ""
         args: list[Any] = [
-            lease.fence, lease.day.isoformat(), body, until_ms, "1" if settled else "", problem,
+            lease.fence, lease.day.isoformat(), body, until_ms, "1" if settled else "", problem, completed_ms,
         ]  # fmt: skip
         keys = [self._keys.sweep(lease.sweep), self._keys.sweep_nights(lease.sweep)]
         return int(patiently(lambda: self._write(keys=keys, args=args)))
@@ -211,6 +216,7 @@ def _standing(found: Mapping[str, str]) -> Standing:
         held_until_ms=int(found.get("until", 0)),
         holder=found.get("holder", ""),
         fence=int(found.get("fence", 0)),
+        completed_ms=int(found.get("completed", 0)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Numbers whose holder took them back, and the withdrawals of what platforms were asked about them.
+"""Numbers whose holder took them back, and the withdrawals of what platforms were asked about them, or about others.
 
 A withdrawal is written down before it is sent, and stays as a record of what a platform was told.
 """
@@ -30,6 +30,13 @@ class Stage(StrEnum):
     REJECTED = "rejected"  # the platform said no, or nothing for as long as its retries last: a person asks
 
 
+class Cause(StrEnum):
+    """Why a platform is to leave a number alone."""
+
+    NUMBER_RETURNED = "number_returned"  # its old owner has it back, and may want back what was removed
+    AUTHORISATION_WITHDRAWN = "authorisation_withdrawn"  # its owner wants no more of it; what is done stays done
+
+
 BY_HAND: Final = frozenset({Stage.NOT_SUPPORTED, Stage.REJECTED})
 
 
@@ -43,6 +50,7 @@ class Withdrawal:
     changed_ms: int
     attempts: int = 0
     detail: str = ""
+    cause: Cause = Cause.NUMBER_RETURNED
 
 
 class Withdrawals:
@@ -51,7 +59,7 @@ class Withdrawals:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
         self._request = script(client, "withdraw_request")
-        self._take = script(client, "withdraw_take")
+        self._take = script(client, "take_due")
 
     # -- numbers ---------------------------------------------------------------------------------------------------
 
@@ -82,11 +90,11 @@ class Withdrawals:
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
-    def request(self, jobs: Sequence[str], *, now: datetime) -> int:
+    def request(self, jobs: Sequence[str], *, now: datetime, cause: Cause = Cause.NUMBER_RETURNED) -> int:
         """Write down that these jobs are to be withdrawn. Returns how many were not written down before."""
         if not jobs:
             return 0
-        begun = orjson.dumps(_facts(Withdrawal(job="", requested_ms=_ms(now), changed_ms=_ms(now))))
+        begun = orjson.dumps(_facts(Withdrawal(job="", requested_ms=_ms(now), changed_ms=_ms(now), cause=cause)))
         keys = [self._keys.withdrawals, self._keys.withdrawals_due]
         args: list[Any] = [_ms(now), begun, *jobs]
         return int(patiently(lambda: self._request(keys=keys, args=args)))
@@ -94,8 +102,8 @@ class Withdrawals:
     def take(self, *, now: datetime, until: datetime, at_most: int) -> list[Withdrawal]:
         """Return withdrawals to be sent now, the first due first; nobody else gets them before `until`."""
         args: list[Any] = [_ms(now), _ms(until), at_most]
-        jobs: Any = patiently(lambda: self._take(keys=[self._keys.withdrawals_due], args=args))
-        return self._read([text(job) for job in jobs])
+        taken: Any = patiently(lambda: self._take(keys=[self._keys.withdrawals_due], args=args))
+        return self._read([text(job) for job in taken[::2]])
 
     def note(self, withdrawal: Withdrawal, *, again_at: datetime | None) -> None:
         """Write down how far a withdrawal is, and when it is to be sent again, if at all."""
@@ -125,7 +133,8 @@ def _facts(withdrawal: Withdrawal) -> dict[str, Any]:
 
 def _withdrawal(job: str, body: bytes) -> Withdrawal:
     facts = orjson.loads(body)
-    return Withdrawal(job=job, **facts | {"stage": Stage(facts["stage"])})
+    cause = Cause(facts.get("cause", Cause.NUMBER_RETURNED))
+    return Withdrawal(job=job, **facts | {"stage": Stage(facts["stage"]), "cause": cause})
 
 
 def _ms(at: datetime) -> int:

@@ -1,4 +1,7 @@
-"""What one job costs, from 10 thousand jobs to 10 million: processor time of all our processes together."""
+"""What one job costs, from 10 thousand jobs to 10 million: processor time of all our processes together.
+
+The sizes are measured minutes apart, so each is brought to one pace of the machine (`benchmarks.pace`).
+"""
 
 from typing import Final
 
@@ -6,6 +9,7 @@ from benchmarks.catalogue import BULK_LIMITS, write_platforms
 from benchmarks.flat import growth
 from benchmarks.load import Cost, idle_share, run_load, warm_up
 from benchmarks.numbers import write_numbers
+from benchmarks.pace import STANDARD_MS, Pace
 from benchmarks.platform_world import PlatformWorld
 from benchmarks.rounds import Figures
 from benchmarks.scenario import Round, Scenario, Setting
@@ -45,9 +49,10 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
             start_cpu_s = warm_up(system, world, usage=usage, times=_STARTS)
             idle = idle_share(system, usage)
             costs: list[Cost] = []
-            for index in range(times):
-                numbers = write_numbers(folder / "numbers.csv", rows, seed=setting.seed + index)
-                costs.append(run_load(system, world, numbers, rows=rows, usage=usage))
+            with Pace() as pace:
+                for index in range(times):
+                    numbers = write_numbers(folder / "numbers.csv", rows, seed=setting.seed + index)
+                    costs.append(run_load(system, world, numbers, rows=rows, usage=usage))
             usage.look()
             system.prove(world.told(), jobs=(rows * times + _STARTS) * _PLATFORMS, runs=times + _STARTS)
     jobs = rows * times * _PLATFORMS
@@ -58,6 +63,8 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
     taken.figures |= {
         f"{size}/jobs": rows * _PLATFORMS,
         f"{size}/cpu_us_a_job": 1e6 * cpu_s / jobs,
+        f"{size}/paced_us_a_job": 1e6 * cpu_s / jobs * STANDARD_MS / pace.ms,
+        f"{size}/pace_ms": pace.ms,
         f"{size}/valkey_us_a_job": 1e6 * sum(cost.valkey_cpu_s for cost in costs) / jobs,
         f"{size}/idle_cores": idle,
         f"{size}/jobs_per_s": jobs / seconds,
@@ -68,7 +75,7 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
 def spread_of_cost(medians: Figures) -> Figures:
     """Return how many times the dearest size costs a job what the cheapest does, and how memory grew."""
     sizes = list(dict.fromkeys(name.partition("/")[0] for name in medians))
-    costs = [medians[f"{size}/cpu_us_a_job"] for size in sizes]
+    costs = [medians[f"{size}/paced_us_a_job"] for size in sizes]
     if len(costs) < 2:  # noqa: PLR2004 - two are compared
         return {}
     first, last = (

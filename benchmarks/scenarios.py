@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from benchmarks.api import API
 from benchmarks.bulk import BULK
 from benchmarks.cost import COST
 from benchmarks.help_time import HELP
@@ -12,4 +13,4 @@ from benchmarks.scenario import Scenario
 from benchmarks.single import SINGLE
 from benchmarks.waiting_person import INTERACTIVE
 
-SCENARIOS: Final[tuple[Scenario, ...]] = (BULK, SINGLE, INTAKE, INTERACTIVE, ISOLATION, MEMORY, COST, HELP)
+SCENARIOS: Final[tuple[Scenario, ...]] = (BULK, SINGLE, INTAKE, INTERACTIVE, ISOLATION, MEMORY, COST, HELP, API)

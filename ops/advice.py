@@ -32,6 +32,9 @@ ADVICE: Final[dict[Reason, str]] = {
     Hold.DISCARDED: "a person gave it up: nothing to do",
     Hold.STOPPED: "a person stopped its retries: nothing to do",
     Hold.RECLAIMED: "its holder has taken the number back: nothing to do; see `renewal sweep withdrawals`",
+    Hold.WITHDRAWN: "the owner has withdrawn the authorisation: nothing to do; see `renewal sweep withdrawals`",
+    Hold.EXPIRED_AUTHORISATION: "the authorisation is over: ask for a new one, and submit it as a new request",
+    Hold.USER_ACTION: "the platform waits for the number's owner: tell the owner what {platform} asks for",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ TRIPS_MIN: Final = 3
 DUE_LATE_S: Final = 60.0
 RESULTS_BACKLOG: Final = 1000
 SWEEP_LATE_S: Final = 900.0
+SUBSCRIBER_LATE_S: Final = 900.0
 
 
 class Severity(StrEnum):
@@ -37,12 +38,16 @@ class AlertCode(StrEnum):
     POISON_PRESENT = "poison_present"
     PLATFORM_SUSPENDED = "platform_suspended"
     PLATFORM_BROKEN = "platform_broken"
+    DEADLINE_MISSED = "deadline_missed"
+    DEADLINE_AT_RISK = "deadline_at_risk"
     DEAD_GROWING = "dead_growing"
     FOR_REVIEW = "for_review"
     ORPHANS_PRESENT = "orphans_present"
     DISPUTES_PRESENT = "disputes_present"
+    CALLBACKS_REFUSED = "callbacks_refused"
     WITHDRAWALS_BY_HAND = "withdrawals_by_hand"
     REDRIVEN = "redriven"
+    SUBSCRIBER_FAILING = "subscriber_failing"
 
     @property
     def severity(self) -> Severity:
@@ -96,7 +101,7 @@ class Alert:
 def alerts(now: Snapshot, earlier: Snapshot | None = None) -> list[Alert]:
     """Return what is wrong, the most severe first. `earlier` shows what has grown since."""
     found = [*_of_processes(now), *_of_queues(now), *_of_store(now), *_of_platforms(now), *_of_jobs(now, earlier),
-             *_of_sweeps(now)]  # fmt: skip
+             *_of_sweeps(now), *_of_subscribers(now)]  # fmt: skip
     order = {code: place for place, code in enumerate(AlertCode)}
     return sorted(found, key=lambda alert: (order[alert.code], alert.subject))
 
@@ -141,6 +146,26 @@ def _of_sweeps(now: Snapshot) -> Iterator[Alert]:
         yield Alert(code=AlertCode.WITHDRAWALS_BY_HAND, subject=platform, text=text)
 
 
+def _of_subscribers(now: Snapshot) -> Iterator[Alert]:
+    code = AlertCode.SUBSCRIBER_FAILING
+    for name, subscriber in now.subscribers.items():
+        told = subscriber.told
+        failing_s = now.at.timestamp() - told.failing_ms / 1000 if told.failing_ms else 0.0
+        if subscriber.problem:
+            yield Alert(code=code, subject=name, text=f"nobody is told: {subscriber.problem}")
+        elif told.gone_ms:
+            yield Alert(code=code, subject=name, text="it has answered 410 and is told nothing more")
+        elif failing_s > SUBSCRIBER_LATE_S:
+            text = f"it has taken nothing for {duration_text(failing_s)}: {told.problem}"
+            yield Alert(code=code, subject=name, text=text)
+        elif subscriber.behind_s > SUBSCRIBER_LATE_S:
+            text = f"the first notice that it has not got is {duration_text(subscriber.behind_s)} old"
+            yield Alert(code=code, subject=name, text=text)
+    if now.piles.undelivered:
+        text = f"{now.piles.undelivered:,} notices were not taken in three days, and are kept"
+        yield Alert(code=code, text=text)
+
+
 def _of_platforms(now: Snapshot) -> Iterator[Alert]:
     for key, gate in now.gates.items():
         if gate.state is GateState.SUSPENDED:
@@ -151,14 +176,28 @@ def _of_platforms(now: Snapshot) -> Iterator[Alert]:
             yield Alert(code=AlertCode.PLATFORM_BROKEN, subject=key, text=text)
 
 
+def _of_deadlines(now: Snapshot) -> Iterator[Alert]:
+    for platform, found in now.deadlines.items():
+        if found.overdue:
+            text = f"{found.overdue:,} open jobs are beyond the time that was promised"
+            yield Alert(code=AlertCode.DEADLINE_MISSED, subject=platform, text=text)
+        if found.at_risk:
+            text = f"{found.at_risk:,} open jobs have less than a working day left"
+            yield Alert(code=AlertCode.DEADLINE_AT_RISK, subject=platform, text=text)
+
+
 def _of_jobs(now: Snapshot, earlier: Snapshot | None) -> Iterator[Alert]:
     for (platform, reason), count in now.dead_lately.items():
         text = f"{count:,} jobs died of {reason or 'nothing known'} within the last hour"
         yield Alert(code=AlertCode.DEAD_GROWING, subject=platform, text=text)
+    for platform, count in now.callbacks_refused.items():
+        text = f"{count:,} callbacks were refused within the last hour; they changed nothing"
+        yield Alert(code=AlertCode.CALLBACKS_REFUSED, subject=platform, text=text)
     for platform, counters in now.counters.items():
         if count := counters.by_state().get(State.PENDING_REVIEW, 0):
             text = f"{count:,} answers need a person: mostly codes that the catalogue does not know"
             yield Alert(code=AlertCode.FOR_REVIEW, subject=platform, text=text)
+    yield from _of_deadlines(now)
     piles = now.piles
     if piles.poison or piles.unreadable:
         text = f"{piles.poison:,} messages can never be read, {piles.unreadable:,} entries of the broker are none"

@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from backends.authorisations import Given
 from backends.bootstrap import Backends
 from backends.runs import Counters, RunFacts
 from backends.store import CaseView
 from backends.waiting_view import WaitingBatch, WaitingFilter
+from ops.course import Course
+from ops.job_view import JobDesk
 from ops.progress import PlatformProgress, Progress
 from platforms.catalogue import Catalogue
 from schemas.errors import InputError, NotFound
@@ -27,6 +30,7 @@ class Inspector:
 
     def __init__(self, backends: Backends, catalogue: Catalogue) -> None:
         self._backends, self.catalogue = backends, catalogue
+        self._jobs = JobDesk(backends, catalogue)
 
     # -- cases -----------------------------------------------------------------------------------------------------
 
@@ -55,6 +59,10 @@ class Inspector:
         """Return what is known of a case's jobs beyond their records, by platform."""
         return self._backends.store.details(case)
 
+    def authorisation(self, case: str) -> Given | None:
+        """Return the owner's authorisation of a case; None for one that rests on something else."""
+        return self._backends.authorisations.of(case)
+
     def waits(self, case: CaseView) -> dict[str, WaitingBatch]:
         """Return what each open job of a case waits in, by platform; a job that is on its way waits in nothing."""
         platforms = [platform for platform in case.platforms if case.record(platform).state in DISPATCHER_STATES]
@@ -63,6 +71,10 @@ class Inspector:
         wanted = WaitingFilter(platforms=frozenset(platforms), cases=frozenset({case.id}))
         found = self._backends.waiting_view.select(wanted, now=self._backends.clock.now())
         return {waiting.platform: waiting for waiting in found}
+
+    def courses(self, case: CaseView) -> Iterator[tuple[str, Course]]:
+        """Yield how each job of a case went: whose turn it was, and how the promise about it stands."""
+        return self._jobs.courses(case)
 
     # -- runs ------------------------------------------------------------------------------------------------------
 

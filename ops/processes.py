@@ -7,52 +7,53 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
-from typing_extensions import override
 
 from backends import failpoint
 from backends.bootstrap import Backends, open_backends
 from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
+from ops.announcer import announcing
 from ops.lifeline import stop_on_signals
 from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
-from schemas.errors import ConfigurationError, InputError, RenewalError
-
-if TYPE_CHECKING:
-    from producers.replay import Replayer
+from schemas.errors import InputError, RenewalError
 
 _BEAT_S = 3.0
 _REPLAY_S = 0.5
+_DEADLINE_S = 10.0
 _AGAIN_S = 2.0
-_KEEP_ALIVE_S = 15
-_BACKLOG = 512
-_CONCURRENCY_MAX = 500
 log = structlog.get_logger()
 
 
 def run_worker() -> int:
     """Deliver batches until SIGTERM. Returns the exit code."""
-    from workers.app import prepare, prepare_withdrawals, serve
+    from workers.app import prepare, prepare_polls, prepare_withdrawals, serve
+    from workers.poll import poll_until
     from workers.withdrawal import withdraw_until
 
     ended = threading.Event()
     with _opened() as (backends, catalogue):
         attempt = prepare(backends, catalogue)
         withdrawer = prepare_withdrawals(backends, catalogue, ended.wait)
-        withdrawing = threading.Thread(target=withdraw_until, args=(ended, withdrawer))
-        withdrawing.start()
+        poller = prepare_polls(backends, catalogue, ended.wait)
+        beside = [
+            threading.Thread(target=withdraw_until, args=(ended, withdrawer)),
+            threading.Thread(target=poll_until, args=(ended, poller)),
+        ]
+        for thread in beside:
+            thread.start()
         try:
             with _beating(backends.heartbeats, "worker", facts=attempt.doing):
                 return serve(backends, attempt)
         finally:
             ended.set()
-            withdrawing.join()
+            for thread in beside:
+                thread.join()
 
 
 def run_recorder() -> None:
@@ -67,14 +68,26 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from ops.overdue import OverdueDesk
+    from platforms.calendar import WorkingDays
     from producers.replay import Replayer
+    from workers.app import transport_of
+    from workers.deadline import Deadlines
+    from workers.notifier import notifying
     from workers.scheduler import Scheduler
 
     stop = stop_on_signals()
     with _opened() as (backends, catalogue):
         backends.broker.declare()
-        beside = [threading.Thread(target=_replay, args=(Replayer(backends, catalogue), stop))]
+        # Beside the releasing of what is due: a step may take a while where many letters or answers are late.
+        steps = (
+            (Replayer(backends, catalogue).step, _REPLAY_S),
+            (Deadlines(backends, catalogue, WorkingDays.load(), OverdueDesk(backends, catalogue)).step, _DEADLINE_S),
+        )
+        beside = [threading.Thread(target=_every, args=(stop, step, every_s)) for step, every_s in steps]
         beside += sweeping(backends, catalogue, stop)
+        beside += announcing(backends, catalogue, stop)
+        beside += notifying(backends, lambda: transport_of(backends.settings), stop)
         for thread in beside:
             thread.start()
         try:
@@ -97,58 +110,38 @@ def run_beat() -> None:
 
 def run_console(descriptor: int | None) -> None:
     """Serve the HTTP API and the console until SIGTERM, on a socket that was handed down or on RENEWAL_CONSOLE."""
-    import uvicorn
-
     from ops.api.app import make_app
     from ops.api.door import Door
+    from ops.api.server import Server, server_config
     from ops.cancelling import finish_cancels
+    from ops.front_door import console_socket
+    from ops.uploads import Uploads, read_until
+    from workers.credentials import callback_keys_of
 
     # The server hands a signal on to whoever listened before it: that must not be the default, which ends it all.
     stop_on_signals()
     with _opened() as (backends, catalogue):
+        keys = callback_keys_of(catalogue)
         backends.broker.declare()
         finish_cancels(backends, catalogue)
         sock = socket.socket(fileno=descriptor) if descriptor is not None else console_socket(backends.settings)
-        door = Door(backends=backends, catalogue=catalogue)
-
-        class Server(uvicorn.Server):
-            @override
-            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                door.ending.set()
-                super().handle_exit(sig, frame)
-
-        config = uvicorn.Config(
-            make_app(door),
-            # It bounds how long a head may be; the faster one does not.
-            http="h11",
-            limit_concurrency=_CONCURRENCY_MAX,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
+        door = Door(backends=backends, catalogue=catalogue, callback_keys=keys)
+        uploads = Uploads(backends, catalogue)
+        reading = threading.Thread(target=read_until, args=(door.ending, uploads))
         with contextlib.closing(sock), _beating(backends.heartbeats, "console"):
-            Server(config).run(sockets=[sock])
+            reading.start()
+            try:
+                Server(server_config(make_app(door)), door.ending).run(sockets=[sock])
+            finally:
+                door.ending.set()
+                reading.join()
 
 
-def console_socket(settings: Settings) -> socket.socket:
-    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does."""
-    host, _, port = settings.console.rpartition(":")
-    try:
-        return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"RENEWAL_CONSOLE: cannot listen on {settings.console} ({error})") from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _replay(replayer: "Replayer", stop: threading.Event) -> None:
-    """Step mass replays beside the releasing of what is due: a step may take a while where many letters wait."""
-    while not stop.wait(_REPLAY_S):
+def _every(stop: threading.Event, step: Callable[[], object], every_s: float) -> None:
+    """Do one thing again and again until told to stop; go on when Redis or the broker comes back."""
+    while not stop.wait(every_s):
         try:
-            replayer.step()
+            step()
         except (RenewalError, RedisError) as error:
             log.warning("scheduler.waiting", reason=type(error).__name__)
             stop.wait(_AGAIN_S)
@@ -156,7 +149,7 @@ def _replay(replayer: "Replayer", stop: threading.Event) -> None:
 
 def run_simulate(
     folder: Path | None, *, host: str, port: int, seed: int, faults: str, ledger: Path | None,
-    write_catalogue: Path | None, descriptor: int | None,
+    write_catalogue: Path | None, callbacks: str | None, descriptor: int | None,
 ) -> None:  # fmt: skip
     """Serve the fake world until SIGTERM."""
     from simulator.sandbox import write_sandbox
@@ -178,7 +171,9 @@ def run_simulate(
         sys.stderr.write(f"simulating {len(catalogue)} platforms on {base_url} (seed {seed}, faults {faults})\n")
         sys.stderr.flush()
 
-    run_simulator(catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, ready=ready)
+    run_simulator(
+        catalogue, secrets, seed=seed, scenario=plan, sock=sock, ledger_path=ledger, callbacks=callbacks, ready=ready
+    )
 
 
 def check_health(role: str) -> None:

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import BinaryIO, Final, Protocol
 
 from backends.bootstrap import Backends
 from backends.runs import Cursor
 from ops.rejected import RejectedFile, holds
-from ops.run_folder import RunFolder
 from platforms.catalogue import Catalogue
-from producers.intake import read
+from producers.intake import Format, read
 from producers.submit import Intake, Submitter
 from schemas.batch import Lane
 from schemas.errors import Refused
@@ -20,25 +19,49 @@ REJECTED: Final = "rejected.csv"
 _SIGN_S = 5.0
 
 
+class Place(Protocol):
+    """Where a run keeps its own things."""
+
+    @property
+    def run(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """A folder of its own."""
+        ...
+
+    def finish(self) -> None:
+        """Say that nothing is left to take up."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One file on its way into one run."""
+    """One file on its way into one run. `instrument` names the legal instrument on which the run rests, if one does."""
 
     backends: Backends
     catalogue: Catalogue
-    folder: RunFolder
+    folder: Place
     file: str
     encoding: str
     operator: str
     lane: Lane = Lane.BULK
+    instrument: str = ""
 
     def begin(self) -> Cursor:
-        """Record the run, and return how far its file was read. Raises Refused for a run that was cancelled."""
+        """Record the run, and return how far its file was read.
+
+        Raises Refused for a run that was cancelled; NotFound, Refused where its instrument does not carry it.
+        """
         runs, run = self.backends.runs, self.folder.run
+        if self.instrument:
+            self.backends.instruments.valid(self.instrument, now=self.backends.clock.now())
         if reason := runs.cancelled(run):
             self.folder.finish()
             raise Refused(f"run {run} of this file was cancelled ({reason}); the same command again begins a new run")
-        runs.begin(run, file=Path(self.file).name, now=self.backends.clock.now())
+        runs.begin(run, file=Path(self.file).name, now=self.backends.clock.now(), instrument=self.instrument)
         cursor = runs.cursor(run)
         return cursor if holds(self.rejected, cursor.rejected_bytes) else Cursor()
 
@@ -47,9 +70,15 @@ class Reading:
         """Where the rows are that were refused."""
         return self.folder.path / REJECTED
 
-    def submit(self, *, since: Cursor, on_progress: Callable[[Intake], None], stop: Event) -> Intake:
-        """Send every row behind `since` on its way. Raises RenewalError."""
-        rows = read(Path(self.file), encoding=self.encoding, known_platforms=self.catalogue, after=since.line)
+    def submit(
+        self, *, since: Cursor, on_progress: Callable[[Intake], None], stop: Event, source: BinaryIO | None = None,
+        form: Format | None = None,
+    ) -> Intake:  # fmt: skip
+        """Send every row behind `since` on its way, from an open `source` where the file has no name. RenewalError."""
+        rows = read(
+            source or Path(self.file), encoding=self.encoding, fmt=form, known_platforms=self.catalogue,
+            after=since.line,
+        )  # fmt: skip
         signed_s = 0.0
 
         def note(intake: Intake) -> None:

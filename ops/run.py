@@ -35,7 +35,7 @@ from schemas.errors import BackendUnavailable, Refused
 from schemas.summary import LedgerCheck, Summary
 from simulator.sandbox import write_sandbox
 from simulator.server import listen
-from workers.app import credentials_of
+from workers.credentials import check_secrets
 
 _TICK_S = 1.0
 _LEFTOVERS_S = 60.0
@@ -107,7 +107,7 @@ class Run:
                 catalogue = self._start_world(supervisor, catalogue, folder=folder, sock=sock)
                 world = f"http://127.0.0.1:{sock.getsockname()[1]}"
             else:
-                credentials_of(catalogue)
+                check_secrets(catalogue)
             # The run of a file is no night: its scheduler would sweep with the platforms that were chosen for the file.
             supervisor.settings = settings.model_copy(update={"catalogue": catalogue.folder.resolve(), "sweeps": None})
             self._start_missing(supervisor, backends)
@@ -166,6 +166,7 @@ class Run:
             file=options.file,
             encoding=options.encoding,
             operator=f"sandbox-{folder.run[:8]}" if options.sandbox else backends.settings.operator,
+            instrument=options.instrument,
         )
         cursor = reading.begin()
         self._intake = intake_since(cursor)

@@ -110,6 +110,7 @@ class RunDesk:
             "read_at": _iso(facts.read_s),
             "waits": facts.waits or None,
             "cancelled": facts.cancelled or None,
+            "instrument": facts.instrument or None,
             "rejected": facts.rejected,
             "duplicate": facts.duplicate,
             "other_runs": facts.cursor.other_runs,

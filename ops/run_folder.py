@@ -33,6 +33,7 @@ class RunOptions:
     report: Path | None = None
     workers: int = 2
     max_seconds: float | None = None
+    instrument: str = ""
 
 
 class RunFolder:

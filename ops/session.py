@@ -37,7 +37,7 @@ def opened(*, sandbox: bool = False, catalogue: Path | None = None) -> Iterator[
 def in_sandbox(settings: Settings) -> Settings:
     """Return the settings of sandbox runs: names of their own in Redis and broker, so that nothing mixes."""
     return settings.model_copy(update={"namespace": f"{settings.namespace}-sandbox", "private_endpoints": "allow",
-                                       "sweeps": None})  # fmt: skip
+                                       "sweeps": None, "subscribers": None})  # fmt: skip
 
 
 def with_sandbox_keys(settings: Settings) -> Settings:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Final
 
 from backends.bootstrap import Backends
@@ -13,8 +14,11 @@ from backends.figures import Piles, Server, WaitingFigures
 from backends.gates import GateView
 from backends.heartbeat import Heartbeat
 from backends.runs import Counters
+from backends.subscribers import Told
 from backends.withdrawals import BY_HAND
 from ops.health import PlatformHealth, between, health_of
+from ops.overdue import Deadlines, deadlines
+from platforms.calendar import WorkingDays
 from platforms.catalogue import Catalogue
 from producers.sweep_definition import Definitions
 from producers.sweep_rule import due_since
@@ -22,6 +26,7 @@ from schemas.errors import BackendUnavailable, ConfigurationError
 from schemas.ids import split_job_id
 from schemas.outcome import Reason
 from schemas.state import DISPATCHER_STATES
+from workers.subscriptions import Subscriptions
 
 LATELY: Final = timedelta(hours=1)
 RESULTS: Final = "results"
@@ -38,10 +43,23 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFigures:
-    """One sweep: why its night cannot go on, and for how long nobody has done what is due."""
+    """One sweep: why its night cannot go on, and for how long nobody has done what is due.
+
+    `completed_ms` is when the last night ended that sent all it had planned; 0 if none did.
+    """
 
     problem: str = ""
     overdue_s: float = 0.0
+    completed_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriberFigures:
+    """One system that is told what happens; `behind_s` is how old the first notice is that it has not got."""
+
+    told: Told = field(default_factory=Told)
+    behind_s: float = 0.0
+    problem: str = ""  # of the file that names it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +86,10 @@ class Snapshot:
     jobs_today: Mapping[str, int] = field(default_factory=dict)
     sweeps: Mapping[str, SweepFigures] = field(default_factory=dict)
     by_hand: Mapping[str, int] = field(default_factory=dict)  # withdrawals that need a person, by platform
+    deadlines: Mapping[str, Deadlines] = field(default_factory=dict)  # only where something is late or at risk
+    callbacks_refused: Mapping[str, int] = field(default_factory=dict)  # within the last hour, by platform
+    subscribers: Mapping[str, SubscriberFigures] = field(default_factory=dict)
+    totals: Counters = field(default_factory=lambda: Counters(values={}))
 
     def alive(self, role: str) -> list[Heartbeat]:
         """Return the living processes of a role."""
@@ -125,8 +147,17 @@ def take(backends: Backends, catalogue: Catalogue, *, taken_s: float) -> Snapsho
         broker_problem=broker_problem,
         jobs_today=backends.figures.jobs_today(keys, now=now),
         sweeps=_sweeps(backends, now=now),
+        deadlines=deadlines(backends, catalogue, _calendar(), dead=groups),
+        callbacks_refused=backends.callbacks.refused_since(now - LATELY),
+        subscribers=_subscribers(backends, now=now),
+        totals=backends.figures.totals(),
         by_hand=Counter(split_job_id(each.job)[1] for each in backends.withdrawals.every() if each.stage in BY_HAND),
     )
+
+
+@cache
+def _calendar() -> WorkingDays:
+    return WorkingDays.load()
 
 
 def _sweeps(backends: Backends, *, now: datetime) -> dict[str, SweepFigures]:
@@ -141,8 +172,26 @@ def _sweeps(backends: Backends, *, now: datetime) -> dict[str, SweepFigures]:
         standing = backends.sweeps.standing(definition.name)
         since = due_since(definition, standing, now=now)
         overdue_s = (now - since).total_seconds() if since else 0.0
-        found[definition.name] = SweepFigures(problem=standing.problem, overdue_s=overdue_s)
+        found[definition.name] = SweepFigures(
+            problem=standing.problem, overdue_s=overdue_s, completed_ms=standing.completed_ms
+        )
     return found
+
+
+def _subscribers(backends: Backends, *, now: datetime) -> dict[str, SubscriberFigures]:
+    try:
+        names = Subscriptions.load(backends.settings.subscribers).names
+    except ConfigurationError as error:
+        return {"": SubscriberFigures(problem=str(error))}
+    return {name: subscriber_figures(backends, name, now=now) for name in names}
+
+
+def subscriber_figures(backends: Backends, name: str, *, now: datetime) -> SubscriberFigures:
+    """Return how one subscriber does."""
+    told = backends.subscribers.told(name)
+    waits = backends.outbox.after(told.place, at_most=1)
+    behind_s = (now - waits[0].at).total_seconds() if waits else 0.0
+    return SubscriberFigures(told=told, behind_s=max(0.0, behind_s))
 
 
 def _queues(backends: Backends) -> tuple[dict[str, int], str]:

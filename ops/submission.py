@@ -59,6 +59,7 @@ def submit_file(options: RunOptions, *, rejected: Path | None, stop: threading.E
             encoding=options.encoding,
             operator=settings.operator,
             lane=options.lane,
+            instrument=options.instrument,
         )
         since = reading.begin()
         try:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from backends.bootstrap import Backends
 from ops.capacity import standings
 from platforms.catalogue import Catalogue
+from producers.authorisation_end import AuthorisationEnd
 from producers.reclaim import Reclaimer
 from producers.sweep import SweepStepper
 from producers.sweep_definition import Definitions
@@ -21,12 +22,17 @@ _SELF_S: Final = 60.0
 _TICK_S: Final = 1.0
 _AGAIN_S: Final = 2.0
 _LATE_ANSWERS_S: Final = 15.0
+# So long may a job be sent after the owner's authorisation is over.
+_AUTHORISATIONS_S: Final = 2.0
 log = structlog.get_logger()
 
 
 def sweeping(backends: Backends, catalogue: Catalogue, stop: threading.Event) -> list[threading.Thread]:
     """Return the threads to be started. Raises ConfigurationError for a definition that is wrong."""
-    threads = [threading.Thread(target=_look_after, args=(backends, stop))]
+    threads = [
+        threading.Thread(target=_look_after, args=(backends, stop)),
+        threading.Thread(target=_end_authorisations, args=(backends, stop)),
+    ]
     if backends.settings.sweeps is not None:
         definitions = Definitions.load(backends.settings.sweeps)
         # A thread for each: one that waits for room on the queue must not hold up another.
@@ -66,5 +72,15 @@ def _look_after(backends: Backends, stop: threading.Event) -> None:
     while not stop.wait(_LATE_ANSWERS_S):
         try:
             reclaimer.look_after()
+        except (RenewalError, RedisError) as error:
+            log.warning("scheduler.waiting", reason=type(error).__name__)
+
+
+def _end_authorisations(backends: Backends, stop: threading.Event) -> None:
+    """Let go of the requests whose authorisation has run out or was withdrawn."""
+    end = AuthorisationEnd(backends, who="scheduler")
+    while not stop.wait(_AUTHORISATIONS_S):
+        try:
+            end.step()
         except (RenewalError, RedisError) as error:
             log.warning("scheduler.waiting", reason=type(error).__name__)

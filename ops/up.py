@@ -11,7 +11,7 @@ from ops.front_door import front_door
 from ops.supervisor import Supervisor
 from platforms.catalogue import SAMPLE, Catalogue
 from producers.sweep_definition import Definitions
-from workers.app import credentials_of
+from workers.credentials import check_secrets
 
 _TICK_S = 0.5
 
@@ -21,7 +21,7 @@ def keep_up(*, workers: int, stop: threading.Event, say: Callable[[str], None]) 
     settings = Settings.load()
     configure_logging()
     catalogue = Catalogue.load(settings.catalogue or SAMPLE)
-    credentials_of(catalogue)
+    check_secrets(catalogue)
     if settings.sweeps is not None:
         Definitions.load(settings.sweeps)
     with embedded_if_needed(settings) as (settings, server):

@@ -50,6 +50,7 @@ def queue_rows(now: Snapshot, whys: Mapping[str, int]) -> Iterator[dict[str, Any
     yield _row("for a person", "unreadable", piles.unreadable, meaning="entries of the broker that are no message")
     yield _row("for a person", "orphans", piles.orphans, meaning="results for cases that are not known here")
     yield _row("for a person", "disputes", piles.disputes, meaning="answers that contradict the recorded one")
+    yield _row("for a person", "late", piles.late, meaning="answers after their job had ended for want of one")
 
 
 def _row(what: str, name: str, count: int, *, meaning: str, oldest_s: float | None = None) -> dict[str, Any]:

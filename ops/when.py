@@ -44,3 +44,8 @@ def parse_date(text: str, *, option: str) -> date:
 def iso(ms: int) -> str:
     """Return a stored time as people and programs read it: UTC, to the second."""
     return datetime.fromtimestamp(ms / 1000, ZoneInfo("UTC")).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def said(instant: datetime) -> str:
+    """Return an instant as `iso` says it."""
+    return iso(int(instant.timestamp() * 1000))

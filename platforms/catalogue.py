@@ -4,18 +4,12 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
 from platforms.model import Platform
-from schemas.errors import CatalogueError, NotFound
+from platforms.yaml_file import load
+from schemas.errors import CatalogueError, ConfigurationError, NotFound
 
 SAMPLE = Path(str(files("platforms"))) / "data"
 _PROBLEMS_SHOWN_MAX = 20
-_FILE_BYTES_MAX = 64 * 1024
-_QUOTE = "'"
-_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Catalogue:
@@ -38,7 +32,7 @@ class Catalogue:
         for path in sorted(folder.glob("*.yaml")):
             try:
                 platforms.append(_load_entry(path))
-            except CatalogueError as error:
+            except ConfigurationError as error:
                 problems.append(str(error))
         problems += _unsettled(folder, platforms)
         if problems:
@@ -89,40 +83,7 @@ def _unsettled(folder: Path, platforms: list[Platform]) -> list[str]:
 
 
 def _load_entry(path: Path) -> Platform:
-    try:
-        if path.stat().st_size > _FILE_BYTES_MAX:
-            raise CatalogueError(f"{path}: larger than {_FILE_BYTES_MAX} bytes")
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
-    except OSError as error:
-        raise CatalogueError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CatalogueError(f"{path}: cannot be read: not UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: what looks like a date and is none. The library's own words repeat the file.
-        raise CatalogueError(f"{path}: not YAML{_position(error)}") from None
-    if not isinstance(content, dict):
-        raise CatalogueError(f"{path}: expected a mapping of fields")
-    try:
-        platform = Platform.model_validate(content)
-    except ValidationError as error:
-        raise CatalogueError("\n".join(_problems(path, error))) from None
+    platform = load(path, Platform)
     if platform.key != path.stem:
         raise CatalogueError(f"{path}: key: is {platform.key!r}, expected the file's name {path.stem!r}")
     return platform
-
-
-def _problems(path: Path, error: ValidationError) -> list[str]:
-    """Name file and field; never the value, which may be a secret put in the wrong place."""
-    return [f"{path}: {'.'.join(map(str, e['loc'])) or 'entry'}: {_message(e)}" for e in error.errors()]
-
-
-def _message(problem: ErrorDetails) -> str:
-    """Return pydantic's words, except where they repeat the value."""
-    if problem["type"] == "union_tag_invalid":
-        return f"{problem['ctx']['discriminator'].strip(_QUOTE)}: expected one of {problem['ctx']['expected_tags']}"
-    return problem["msg"]
-
-
-def _position(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -1,5 +1,6 @@
 """One entry of the catalogue: everything the dispatcher knows about a platform."""
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ from schemas.outcome import Outcome, Refusal
 
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400)]
 SecretRef = Annotated[str, StringConstraints(pattern=r"^(env:[A-Z][A-Z0-9_]*|file:[^\x00]+)$")]
+# One, or two while a key is rotated.
+SecretRefs = SecretRef | Annotated[tuple[SecretRef, ...], Field(min_length=1, max_length=2)]
+Url = Annotated[str, StringConstraints(max_length=500)]
 
 
 class _Strict(BaseModel):
@@ -38,15 +42,15 @@ class Bearer(_Strict):
 
 
 class StandardWebhooks(_Strict):
-    """Standard Webhooks v1 signatures, HMAC-SHA256; two secrets while a key is rotated."""
+    """Standard Webhooks signatures, v1 by a whsec_ and v1a by a whsk_ key; two keys while one is rotated."""
 
     scheme: Literal["standard-webhooks"]
-    secret: SecretRef | Annotated[tuple[SecretRef, ...], Field(min_length=1, max_length=2)]
+    secret: SecretRefs
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The references, newest first."""
-        return (self.secret,) if isinstance(self.secret, str) else self.secret
+        return _each(self.secret)
 
 
 Auth = Annotated[NoAuth | Bearer | StandardWebhooks, Field(discriminator="scheme")]
@@ -72,9 +76,61 @@ class Retry(_Strict):
 
 
 class Sla(_Strict):
-    """How soon the platform has promised to answer."""
+    """How soon the platform has promised to answer: in working days (0 is the same day), or in minutes."""
 
     working_days: Annotated[int, Field(ge=0, le=60)] = 5
+    minutes: Annotated[int | None, Field(ge=1, le=7 * 24 * 60)] = None
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.minutes is not None and "working_days" in self.model_fields_set:
+            raise ValueError("expected working_days or minutes, not both")
+        return self
+
+    @property
+    def warning(self) -> timedelta:
+        """How long before its end a promise counts as at risk: the last working day, or a fair part of less."""
+        if self.minutes is not None:
+            return timedelta(minutes=self.minutes) / 5
+        return timedelta(days=1) if self.working_days else timedelta(hours=6)
+
+
+class Callback(_Strict):
+    """The platform calls us with answers that come later, signed with one of these (`whsec_…`, or `whpk_…` for v1a)."""
+
+    secret: SecretRefs
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The references, newest first."""
+        return _each(self.secret)
+
+
+class Poll(_Strict):
+    """Where we ask for answers that come later, and how long after the job was first sent; the last delay repeats."""
+
+    endpoint: Url
+    delays_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=100)] = (600, 3600)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_a_plain_url(cls, endpoint: str) -> str:
+        return _plain_url(endpoint)
+
+
+def _each(refs: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (refs,) if isinstance(refs, str) else refs
+
+
+def _plain_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an http or https URL")
+    if parts.username or parts.password:
+        raise ValueError("a URL must not hold credentials; use auth")
+    if parts.fragment:
+        raise ValueError("a URL must not have a fragment")
+    return url
 
 
 class Refused(_Strict):
@@ -99,9 +155,12 @@ class Platform(_Strict):
     category: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
     account_domain: PlatformKey
     protocol: Literal["json", "bulk-json"]
-    endpoint: Annotated[str, StringConstraints(max_length=500)]
+    endpoint: Url
     # Where it is told that a number went back to its old owner; none where it has no such way.
-    withdraw: Annotated[str, StringConstraints(max_length=500)] | None = None
+    withdraw: Url | None = None
+    # How an answer reaches us that comes later than the call; with neither there is no way.
+    callback: Callback | None = None
+    poll: Poll | None = None
     auth: Auth
     limits: Limits = Limits()
     retry: Retry = Retry()
@@ -114,16 +173,7 @@ class Platform(_Strict):
     @field_validator("endpoint", "withdraw")
     @classmethod
     def _is_a_plain_url(cls, endpoint: str | None) -> str | None:
-        if endpoint is None:
-            return None
-        parts = urlsplit(endpoint)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("expected an http or https URL")
-        if parts.username or parts.password:
-            raise ValueError("a URL must not hold credentials; use auth")
-        if parts.fragment:
-            raise ValueError("a URL must not have a fragment")
-        return endpoint
+        return None if endpoint is None else _plain_url(endpoint)
 
     @model_validator(mode="after")
     def _one_item_a_call(self) -> Self:
@@ -144,11 +194,26 @@ class Platform(_Strict):
         return max(1, min(100, int(self.limits.calls_per_s)))
 
     @property
-    def secret_refs(self) -> tuple[str, ...]:
-        """Every secret this entry needs before a call can be made."""
+    def answers_later(self) -> bool:
+        """Whether an answer that comes later than the call has a way to reach us."""
+        return self.callback is not None or self.poll is not None
+
+    @property
+    def call_refs(self) -> tuple[str, ...]:
+        """The secrets that our calls need, newest first."""
         if isinstance(self.auth, Bearer):
             return (self.auth.token,)
         return self.auth.secrets if isinstance(self.auth, StandardWebhooks) else ()
+
+    @property
+    def callback_refs(self) -> tuple[str, ...]:
+        """The secrets with which the platform's callbacks are checked, newest first."""
+        return self.callback.secrets if self.callback is not None else ()
+
+    @property
+    def secret_refs(self) -> tuple[str, ...]:
+        """Every secret of this entry."""
+        return self.call_refs + self.callback_refs
 
     def to_yaml_dict(self) -> dict[str, Any]:
         """Return the entry as its file holds it: defaults left out."""

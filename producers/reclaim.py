@@ -4,7 +4,6 @@ First the number is marked, then its case is looked for. A sweep does it the oth
 looks at the mark. So whoever is second sees the other, and no number slips through between the two.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,9 +11,9 @@ from typing import Final
 
 from backends.bootstrap import Backends
 from backends.store import CaseView
-from producers.decision import decision
 from producers.inventory import Change
-from schemas.ids import job_id, new_id
+from producers.let_go import let_go
+from schemas.ids import job_id
 from schemas.outcome import Hold
 from schemas.record import JobRecord
 from schemas.state import FINAL_STATES, State
@@ -72,25 +71,11 @@ class Reclaimer:
     def let_go(self, cases: Sequence[str], count: Reclaimed) -> None:
         """Cancel every open job of these cases, ask for withdrawals, and watch for answers that are still to come."""
         views = list(self._backends.store.cases(cases))
-        by_platform: dict[tuple[str, str], list[str]] = defaultdict(list)
         for view in views:
             self._backends.withdrawals.watch(view.id, now=self._backends.clock.now())
-            for platform in view.platforms:
-                if view.record(platform).state in OPEN_STATES:
-                    by_platform[view.run, platform].append(view.id)
-        for (run, platform), found in by_platform.items():
-            event = decision(
-                found,
-                platform=platform,
-                run=run,
-                batch=new_id(),
-                state=State.CANCELLED,
-                reason=Hold.RECLAIMED,
-                detail=self._reason,
-                who=self._who,
-                now=self._backends.clock.now(),
-            )
-            count.cancelled += self._backends.store.decide(event, only_from=OPEN_STATES).changed
+        count.cancelled += let_go(
+            self._backends, views, only_from=OPEN_STATES, why=Hold.RECLAIMED, detail=self._reason, who=self._who
+        )
         count.cases += len(views)
         count.withdrawals += self.ask(cases)
 

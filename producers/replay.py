@@ -101,9 +101,12 @@ def out_max(platform: Platform) -> int:
 
 
 def obstacle(
-    record: JobRecord, *, origin: Origin | None, state: State, in_catalogue: bool, superseded: bool
+    record: JobRecord, *, origin: Origin | None, state: State, in_catalogue: bool, superseded: bool, over: bool
 ) -> Skip | None:
-    """Say why a job that was chosen in this state may not be sent again; None if it may."""
+    """Say why a job that was chosen in this state may not be sent again; None if it may.
+
+    `superseded`: the number has a newer case; `over`: what its owner has authorised is at its end.
+    """
     if not in_catalogue:
         return Skip.NO_PLATFORM
     if origin is None:
@@ -114,7 +117,9 @@ def obstacle(
         return Skip.GENERATIONS
     if not origin.number:
         return Skip.SEALED
-    return Skip.SUPERSEDED if superseded else None
+    if superseded:
+        return Skip.SUPERSEDED
+    return Skip.NOT_AUTHORISED if over else None
 
 
 def note_end(progress: Progress, end: End, record: JobRecord, *, canary: int) -> None:
@@ -148,10 +153,11 @@ def obstacles(
             cases = every[start : start + _LOOKED_AT_ONCE]
             origins = backends.origins.of(cases)
             superseded = backends.origins.superseded(origins.values())
+            over = backends.authorisations.over(cases, now=backends.clock.now())
             for case, record in zip(cases, backends.store.records(platform, cases), strict=True):
                 why = obstacle(
                     record, origin=origins.get(case), state=state, in_catalogue=platform in catalogue,
-                    superseded=case in superseded,
+                    superseded=case in superseded, over=case in over,
                 )  # fmt: skip
                 if why is not None:
                     found[platform][why] += 1
@@ -255,12 +261,14 @@ class Replayer:
         cases = [split_job_id(job)[0] for job in jobs]
         origins = self._backends.origins.of(cases)
         superseded = self._backends.origins.superseded(origins.values())
+        over = self._backends.authorisations.over(cases, now=self._backends.clock.now())
         known = progress.platform in self._catalogue
         together: dict[tuple[str, int, int], list[str]] = defaultdict(list)
         for case, record in zip(cases, self._backends.store.records(progress.platform, cases), strict=True):
             why = obstacle(
-                record, origin=origins.get(case), state=replay.state, in_catalogue=known, superseded=case in superseded
-            )
+                record, origin=origins.get(case), state=replay.state, in_catalogue=known, superseded=case in superseded,
+                over=case in over,
+            )  # fmt: skip
             if why is None:
                 together[origins[case].run, record.generation, record.attempts].append(case)
             else:

@@ -31,7 +31,7 @@ from producers.sweep_plan import asked, case_of, foresee_night, jobs_of, new_by_
 from producers.sweep_rule import Begin, End, GoOn, Rest, Skip, move
 from producers.sweep_source import InventorySource, source_of
 from schemas.batch import Lane
-from schemas.errors import ConfigurationError, InputError
+from schemas.errors import ConfigurationError, InputError, NotFound, Refused
 from schemas.ids import derive
 from schemas.number import mask_text
 
@@ -157,7 +157,7 @@ class SweepStepper:
         try:
             source = source_of(definition, day, folder=self._definitions.folder, vault=self._backends.vault)
             contents = self._read(definition, lease, source=source, sorter=sorter)
-        except (InputError, ConfigurationError) as error:
+        except (InputError, ConfigurationError, NotFound, Refused) as error:
             sorter.close()
             self._cannot(lease, night, error)
             return False
@@ -171,7 +171,8 @@ class SweepStepper:
         if not night.cursor:
             self._take_back(held)
         held.rows = sorter.planned(start=night.cursor)
-        self._backends.runs.begin(night.run, file=f"sweep {name} {night.day}", now=now)
+        file, instrument = f"sweep {name} {night.day}", definition.instrument or ""
+        self._backends.runs.begin(night.run, file=file, now=now, instrument=instrument)
         self._foresee(definition, held)
         self._write(held)
         reach("sweep.planned")
@@ -188,6 +189,8 @@ class SweepStepper:
 
     def _read(self, definition: Definition, lease: Lease, *, source: InventorySource, sorter: Sorter) -> Contents:
         asked(definition, self._catalogue)
+        if definition.instrument:
+            self._backends.instruments.valid(definition.instrument, now=self._backends.clock.now())
         rejected = 0
         for count, row in enumerate(source.rows(), start=1):
             if isinstance(row, Rejection):

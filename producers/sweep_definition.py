@@ -26,6 +26,7 @@ from pydantic import (
 from producers.eligibility import FREEZE_DAYS_MIN, Rule
 from schemas.errors import ConfigurationError, NotFound
 from schemas.ids import PlatformKey
+from schemas.instrument import InstrumentKey
 
 NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]{0,39}$"
 # A night that is begun this late is still on time: beat ticks once a minute, and a scheduler may just be restarted.
@@ -118,6 +119,7 @@ class Definition(_Strict):
     country: str = "CN"
     catch_up: CatchUp
     platforms: Annotated[tuple[PlatformKey, ...], Field(min_length=1, max_length=1000)] | None = None
+    instrument: InstrumentKey | None = None  # on which its nights rest: without a valid one none begins
 
     @field_validator("inventory", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from schemas.batch import Basis, Batch, Job
 from schemas.ids import derive
+from schemas.notice import CaseSettled, Notice
 from schemas.outcome import Outcome, Refusal
 from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
 from schemas.state import State, Verdict
@@ -34,6 +35,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         "batch": _example_batch(),
         "result-event": _example_event(),
         "summary": _example_summary(),
+        "notice": _example_notice(),
     }
     return {name: json_schema(example, name=name, version=1) for name, example in examples.items()}
 
@@ -78,6 +80,11 @@ def _example_event() -> ResultEvent:
             ),
         ),
     )
+
+
+def _example_notice() -> Notice:
+    data = CaseSettled(case=_CASES[0], run=derive("run", "example"), verdict=Verdict.CLEAN)
+    return Notice.of(data, ident=derive("notice", "example"), time=_START)
 
 
 def _example_summary() -> Summary:

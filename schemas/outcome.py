@@ -62,6 +62,9 @@ class Hold(StrEnum):
     DISCARDED = "discarded"  # a person gave the dead letter up
     STOPPED = "stopped"  # a person stopped its retries
     RECLAIMED = "reclaimed"  # its holder has taken the number back
+    WITHDRAWN = "withdrawn"  # the owner has withdrawn the authorisation
+    EXPIRED_AUTHORISATION = "expired_authorisation"  # the time for which the owner gave it is over
+    USER_ACTION = "user_action"  # the platform waits for something that only the number's owner can do
 
 
 Reason = Refusal | Fault | Hold

@@ -87,10 +87,23 @@ class Roll:
         return cls(open_jobs=open_jobs, exceptions=exceptions)
 
 
+def contradicts(known: State, change: State, *, same: bool) -> bool:
+    """Whether two ends of a job, not the `same`, cannot both be true. That nobody answered contradicts no answer."""
+    one, other = STATES[known], STATES[change]
+    return one.final and other.final and not same and one.unanswered == other.unanswered
+
+
+def is_late(known: State, change: State) -> bool:
+    """Whether an answer comes after a job has ended for want of one."""
+    one, other = STATES[known], STATES[change]
+    return one.unanswered and other.final and not other.unanswered
+
+
 def merge(known: JobRecord, change: JobRecord) -> JobRecord:
     """Return what is known after `change`; the same whatever the order and number of changes.
 
-    Two different final answers: `known` stays and becomes disputed (requirement 20).
+    Two different final answers: `known` stays and becomes disputed (requirement 20), unless one of them only says that
+    no answer was heard.
     """
     attempts = max(known.attempts, change.attempts)
     sent = [s for s in (known.first_sent_s, change.first_sent_s) if s]
@@ -99,7 +112,7 @@ def merge(known: JobRecord, change: JobRecord) -> JobRecord:
         change.state,
         change.reason,
     )
-    disputed = known.disputed or (known.place[0] and change.place[0] and not same)
+    disputed = known.disputed or contradicts(known.state, change.state, same=same)
     winner = change if change.place > known.place else known
     settled_s = winner.settled_s
     if same:

@@ -1,4 +1,4 @@
-"""The message on the results queue: one CloudEvents 1.0 event for each attempt at a batch.
+"""The message on the results queue: a CloudEvents 1.0 event for each attempt at a batch, and for later answers.
 
 No attribute and no field holds a number (requirement 22, CloudEvents 1.0 privacy considerations).
 """
@@ -13,7 +13,8 @@ from schemas.message import Message
 from schemas.outcome import Outcome, Reason
 from schemas.state import State
 
-EVENT_TYPE: Final = "renewal.attempted.v1"
+ATTEMPTED: Final = "renewal.attempted.v1"
+ANSWERED: Final = "renewal.answered.v1"
 DETAIL_CHARS_MAX = 200
 # Upper bounds in milliseconds of the latency histogram that counters keep; the last bucket is open.
 LATENCY_BOUNDS_MS: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000)
@@ -58,6 +59,9 @@ class AttemptData(BaseModel):
 
     A call that failed for its platform's fault, or for another job's, spends none: the jobs keep the number they had.
     Each job stands in `jobs` or in `alike`.
+
+    Of an answer that came later (`renewal.answered.v1`) `batch` and `run` are both a name of the message that brought
+    it, `worker` is the way by which it came, `attempt` and `generation` are those that its jobs had.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,12 +101,16 @@ class AttemptData(BaseModel):
 
 
 class ResultEvent(Message):
-    """A CloudEvents 1.0 envelope. A re-sent event keeps its id."""
+    """A CloudEvents 1.0 envelope. A re-sent event keeps its id.
+
+    `renewal.attempted.v1` is one attempt; `renewal.answered.v1` is what a platform said later, by callback or poll: it
+    counts as no attempt and no call, and ends nobody's custody.
+    """
 
     called: ClassVar[str] = "result event"
 
     specversion: Literal["1.0"] = "1.0"
-    type: Literal["renewal.attempted.v1"] = EVENT_TYPE
+    type: Literal["renewal.attempted.v1", "renewal.answered.v1"] = ATTEMPTED
     source: str = "/renewal/workers"
     id: BatchId
     time: AwareDatetime

@@ -6,7 +6,7 @@ three equal.
 Order does not matter (rule 3) because every change carries a place in one total order, and the store keeps the
 greatest: a final state beats all others, then the higher generation wins, then the higher rank, then (while
 WAITING) the higher attempt. Attempt numbers go on across generations. Two different final states do not compete: the
-recorded one stays, the other is kept as a contradiction.
+recorded one stays, the other is kept as a contradiction, or as late where the recorded one was for want of an answer.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,8 @@ class Holder(StrEnum):
 
     DISPATCHER = "dispatcher"
     PLATFORM = "platform"
-    PERSON = "person"
+    OPERATOR = "operator"
+    USER = "user"  # the number's owner; no state says so, but a turn may
     NOBODY = "nobody"
 
 
@@ -48,6 +49,7 @@ class StateRule:
     holder: Holder
     rank: int  # among states that are not final: the greater wins within one generation
     clean: bool = False  # a final state that leaves nothing of the old owner
+    unanswered: bool = False  # a final state for want of an answer: one that comes later is late, and no contradiction
 
     @property
     def final(self) -> bool:
@@ -59,17 +61,17 @@ _FINAL_RANK = 9
 STATES: dict[State, StateRule] = {
     State.QUEUED: StateRule(code=1, holder=Holder.DISPATCHER, rank=0),
     State.WAITING: StateRule(code=2, holder=Holder.DISPATCHER, rank=1),
-    State.DEAD: StateRule(code=3, holder=Holder.PERSON, rank=2),
+    State.DEAD: StateRule(code=3, holder=Holder.OPERATOR, rank=2),
     State.ACCEPTED: StateRule(code=4, holder=Holder.PLATFORM, rank=3),
-    State.PENDING_REVIEW: StateRule(code=5, holder=Holder.PERSON, rank=4),
+    State.PENDING_REVIEW: StateRule(code=5, holder=Holder.OPERATOR, rank=4),
     State.UNBOUND: StateRule(code=6, holder=Holder.NOBODY, rank=_FINAL_RANK, clean=True),
     State.NO_BINDING: StateRule(code=7, holder=Holder.NOBODY, rank=_FINAL_RANK, clean=True),
     State.BOUND_AFTER_CUTOFF: StateRule(code=8, holder=Holder.NOBODY, rank=_FINAL_RANK, clean=True),
     State.REFUSED: StateRule(code=9, holder=Holder.NOBODY, rank=_FINAL_RANK),
     State.NOT_SUPPORTED: StateRule(code=10, holder=Holder.NOBODY, rank=_FINAL_RANK),
     State.CANCELLED: StateRule(code=11, holder=Holder.NOBODY, rank=_FINAL_RANK),
-    State.EXPIRED: StateRule(code=12, holder=Holder.NOBODY, rank=_FINAL_RANK),
-    State.DELIVERED_UNCONFIRMED: StateRule(code=13, holder=Holder.NOBODY, rank=_FINAL_RANK),
+    State.EXPIRED: StateRule(code=12, holder=Holder.NOBODY, rank=_FINAL_RANK, unanswered=True),
+    State.DELIVERED_UNCONFIRMED: StateRule(code=13, holder=Holder.NOBODY, rank=_FINAL_RANK, unanswered=True),
 }
 STATE_OF_CODE: dict[int, State] = {rule.code: state for state, rule in STATES.items()}
 FINAL_STATES: frozenset[State] = frozenset(state for state, rule in STATES.items() if rule.final)

@@ -86,8 +86,20 @@ class RejectBatch(_Strict):
     cases: Annotated[frozenset[str], Field(min_length=1, max_length=_CASES_MAX)]
 
 
+class Later(_Strict):
+    """202, and the true answer later, to a poll or by a callback; everything done when the call came.
+
+    `callback` says how: `once`; `twice`, word for word and then once more under another id; `forged`, signed with
+    another key before the true one; `contradicting`, another answer after the true one; `never`.
+    """
+
+    kind: Literal["later"]
+    seconds: Annotated[float, Field(ge=0, le=_SECONDS_MAX)] = 2.0
+    callback: Literal["once", "twice", "forged", "contradicting", "never"] = "once"
+
+
 Behaviour = Annotated[
-    Plain | Unauthorized | Throttle | Hang | LeftOut | RejectBatch,
+    Plain | Unauthorized | Throttle | Hang | LeftOut | RejectBatch | Later,
     Field(discriminator="kind"),
 ]
 

@@ -1,7 +1,7 @@
 """The desk of one pretended platform: a call comes in, its items are decided, a reply goes out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,8 +10,9 @@ import orjson
 from platforms.model import Platform
 from schemas.ids import derive, job_id
 from schemas.outcome import Outcome
-from simulator.behaviour import Behaviour, concerns, delay_s, fault_of, left_out_every, refusal, spoiled
+from simulator.behaviour import Behaviour, Later, concerns, delay_s, fault_of, left_out_every, refusal, spoiled
 from simulator.gate import Gate, Headers
+from simulator.later import Accepted, Letter
 from simulator.ledger import Ledger
 from simulator.meter import Meter
 from simulator.reply import (
@@ -24,7 +25,7 @@ from simulator.reply import (
     response,
     too_many_response,
 )
-from simulator.request import Item, Rejected, read_request, read_withdrawal
+from simulator.request import Item, Rejected, read_poll, read_request, read_withdrawal
 from simulator.scenario import Fate, Fault, Fortune
 from simulator.world import Answer, World
 
@@ -32,6 +33,7 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 # A dripped answer is padded to this length, so that no patience of a client lasts to its end.
 _DRIP_BYTES_MIN: Final = 400
 WITHDRAWALS: Final = b"/v1/withdrawals"
+POLLS: Final = b"/v1/polls"
 _WITH_REFERENCE: Final = frozenset({Outcome.UNBOUND, Outcome.REFUSED})
 
 
@@ -59,6 +61,7 @@ class Desk:
         fortune: Fortune,
         ledger: Ledger,
         gate: Gate,
+        callback_secrets: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.meter = Meter()
@@ -70,6 +73,7 @@ class Desk:
         self._ledger = ledger
         self._book = ledger.books[platform.key]
         self._answers = answers_of(world, fortune)
+        self._accepted = Accepted(platform.key, secrets=callback_secrets)
         self._gate = gate
         self._clock = clock
         # By place, so that an item costs no look at an enum: a call of 500 items decides and says it 500 times.
@@ -87,8 +91,9 @@ class Desk:
         try:
             self._check(call, now_s=now_s)
             key = call.headers.get(b"idempotency-key", b"").decode("latin-1")
-            if call.target.endswith(WITHDRAWALS):
-                return self._withdraw(read_withdrawal(self._platform, call.body, key=key))
+            aside = self._aside(call, key=key, now_s=now_s)
+            if aside is not None:
+                return aside
             items = read_request(self._platform, call.body, key=key)
         except Rejected as rejected:
             self.meter.rejected += 1
@@ -104,7 +109,46 @@ class Desk:
             self._failed[key] = self._failed.get(key, 0) + 1
             if fate.fault.before_effect:
                 return self._fail(fate.fault, fate=fate, now_s=now_s)
+        elif fate.deferred_s is not None:
+            return self._accept(items, due_s=now_s + fate.deferred_s, manner="once", fate=fate)
         return self._serve(items, fate=fate)
+
+    def letters(self) -> list[Letter]:
+        """Return the callbacks that are due now."""
+        return list(self._accepted.letters(self._say_later, now_s=self._clock()))
+
+    def _accept(self, items: list[Item], *, due_s: float, manner: str, fate: Fate) -> Reply:
+        """Answer 202: what becomes of the items is decided, and told later."""
+        for item in items:
+            self._decide(item, told=False)
+        reference = self._accepted.add(items, due_s=due_s, manner=manner)
+        payload = json_response(202, {"reference": reference})
+        return Reply(payload=payload, delay_s=fate.latency_s, meter=self.meter)
+
+    def _tell(self, cases: list[str], *, now_s: float) -> Reply:
+        """Answer a poll: what is decided, and nothing of the rest."""
+        decided = [case for case in cases if self._accepted.is_decided(case, now_s=now_s)]
+        said = [{"id": job_id(case, self._platform.key), **self._say_later(case, lie=False)} for case in decided]
+        if self._platform.protocol == "bulk-json":
+            return Reply(payload=json_response(200, {"results": said}), meter=self.meter)
+        return Reply(payload=json_response(200, said[0]) if said else json_response(202, {}), meter=self.meter)
+
+    def _say_later(self, case: str, *, lie: bool) -> dict[str, str]:
+        place = self._book.place_of(case)
+        if place is None:
+            raise AssertionError("only what was decided is told later")
+        if lie:
+            return self._phrases[(place + 1) % len(self._world.answers)]
+        self._book.write(case, place, told=True)
+        return self._phrases[place]
+
+    def _aside(self, call: Call, *, key: str, now_s: float) -> Reply | None:
+        """Return the reply to what is no renewal: a withdrawal or a poll. Raises Rejected."""
+        if call.target.endswith(WITHDRAWALS):
+            return self._withdraw(read_withdrawal(self._platform, call.body, key=key))
+        if call.target.endswith(POLLS):
+            return self._tell(read_poll(self._platform, call.body), now_s=now_s)
+        return None
 
     def _withdraw(self, job: str) -> Reply:
         """Note that a number went back; the same one twice is noted once."""
@@ -127,6 +171,8 @@ class Desk:
 
     def _misbehave(self, behaviour: Behaviour, items: list[Item], *, fate: Fate, now_s: float) -> Reply:
         """Return the reply of a call that met what was ordered."""
+        if isinstance(behaviour, Later):
+            return self._accept(items, due_s=now_s + behaviour.seconds, manner=behaviour.callback, fate=fate)
         turned_away = refusal(behaviour, now_s=now_s, as_date=_as_date(fate))
         if turned_away is not None:
             return Reply(payload=turned_away, delay_s=fate.latency_s, meter=self.meter)

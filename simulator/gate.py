@@ -1,10 +1,11 @@
 """Who may call a pretended platform: the three schemes of a catalogue entry, checked from the platform's side."""
 
 import hmac
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
+from backends.signature import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, SignatureProblem, check_key, verify
 from platforms.model import Bearer, Platform, StandardWebhooks
 from schemas.errors import ConfigurationError
 
@@ -12,8 +13,7 @@ Headers = Mapping[bytes, bytes]  # names in lower case
 # Returns whether a call with these headers and this body, at this instant in seconds since 1970, is let in.
 Gate = Callable[[Headers, bytes, float], bool]
 
-_TOLERANCE_S: Final = 300
-_PREFIX: Final = "whsec_"
+_SIGNING: Final = {name: name.encode() for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER)}
 
 
 def gate_of(platform: Platform, secrets: Callable[[str], str]) -> Gate:
@@ -38,27 +38,23 @@ def _bearer(token: bytes) -> Gate:
     return admits
 
 
-def _signature(keys: list[bytes]) -> Gate:
-    """Standard Webhooks v1: while a key is rotated, a signature by either key is good."""
+def _signature(keys: list[str]) -> Gate:
+    """Standard Webhooks: while a key is rotated, a signature by either key is good."""
 
     def admits(headers: Headers, body: bytes, now_s: float) -> bool:
-        ident, stamp = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
-        if not ident or not stamp.isdigit() or abs(now_s - int(stamp)) > _TOLERANCE_S:
+        given = {name: headers.get(raw, b"").decode("latin-1") for name, raw in _SIGNING.items()}
+        try:
+            verify(keys, given, body, now=datetime.fromtimestamp(now_s, UTC))
+        except SignatureProblem:
             return False
-        signed = b".".join((ident, stamp, body))
-        good = [b"v1," + b64encode(hmac.digest(key, signed, "sha256")) for key in keys]
-        given = headers.get(b"webhook-signature", b"").split(b" ")
-        return any(hmac.compare_digest(one, other) for one in good for other in given)
+        return True
 
     return admits
 
 
-def _key(secret: str, *, platform: str) -> bytes:
+def _key(secret: str, *, platform: str) -> str:
     try:
-        # Padding that is too long is ignored, so unpadded secrets are read as well.
-        key = b64decode(secret.removeprefix(_PREFIX) + "==")
-    except ValueError:
-        key = b""
-    if not key:
-        raise ConfigurationError(f"{platform}: auth.secret: expected whsec_ and base64")
-    return key
+        check_key(secret, signs=True)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{platform}: auth.secret: {error}") from None
+    return secret

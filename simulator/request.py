@@ -1,6 +1,6 @@
 """What the dispatcher may send: the bodies of Unbind protocol v1, read strictly."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AwareDatetime,
@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from platforms.model import Platform
 from schemas.batch import Basis
-from schemas.ids import BatchId, CaseId, job_id
+from schemas.ids import BatchId, CaseId, job_id, split_job_id
 
 Number = Annotated[str, StringConstraints(pattern=r"^\+861[3-9][0-9]{9}$")]
 _PROBLEMS_SHOWN_MAX: Final = 5
@@ -48,6 +48,18 @@ class _Withdrawal(TypedDict):
     case: CaseId
     number: Number
     reference: str | None
+    cause: Literal["number_returned", "authorisation_withdrawn"]
+
+
+@with_config(_STRICT)
+class _Asked(TypedDict):
+    id: str
+    reference: str | None
+
+
+@with_config(_STRICT)
+class _Poll(TypedDict):
+    items: Annotated[list[_Asked], Field(min_length=1)]
 
 
 @with_config(_STRICT)
@@ -60,6 +72,8 @@ class _Bulk(TypedDict):
 _ITEM: Final = TypeAdapter(Item)
 _BULK: Final = TypeAdapter(_Bulk)
 _WITHDRAWAL: Final = TypeAdapter(_Withdrawal)
+_ASKED: Final = TypeAdapter(_Asked)
+_POLL: Final = TypeAdapter(_Poll)
 
 
 def read_request(platform: Platform, body: bytes, *, key: str | None) -> list[Item]:
@@ -72,9 +86,7 @@ def read_request(platform: Platform, body: bytes, *, key: str | None) -> list[It
             bulk = _BULK.validate_json(body)
             name, items = bulk["batch"], bulk["items"]
     except ValidationError as error:
-        shown = error.errors(include_input=False, include_url=False)[:_PROBLEMS_SHOWN_MAX]
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in shown)
-        raise Rejected(422, problems) from None
+        raise Rejected(422, _problems(error)) from None
     if key != name:
         raise Rejected(422, "Idempotency-Key: expected the id (json) or the batch (bulk-json) of the body")
     _check_items(platform, items)
@@ -86,14 +98,39 @@ def read_withdrawal(platform: Platform, body: bytes, *, key: str | None) -> str:
     try:
         found = _WITHDRAWAL.validate_json(body)
     except ValidationError as error:
-        shown = error.errors(include_input=False, include_url=False)[:_PROBLEMS_SHOWN_MAX]
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in shown)
-        raise Rejected(422, problems) from None
+        raise Rejected(422, _problems(error)) from None
     if found["id"] != job_id(found["case"], platform.key):
         raise Rejected(422, "id: expected the case, a dot and the platform's key")
     if key != f"withdraw.{found['id']}":
         raise Rejected(422, "Idempotency-Key: expected withdraw. and the id of the body")
     return found["id"]
+
+
+def read_poll(platform: Platform, body: bytes) -> list[str]:
+    """Return the cases that are asked about. Raises Rejected."""
+    try:
+        asked = [_ASKED.validate_json(body)] if platform.protocol == "json" else _POLL.validate_json(body)["items"]
+    except ValidationError as error:
+        raise Rejected(422, _problems(error)) from None
+    jobs = [_case_at(platform, item["id"]) for item in asked]
+    if len(set(jobs)) != len(jobs):
+        raise Rejected(422, "items: the same id twice in one call")
+    return jobs
+
+
+def _case_at(platform: Platform, job: str) -> str:
+    try:
+        case, key = split_job_id(job)
+    except ValueError:
+        raise Rejected(422, "id: expected the case, a dot and the platform's key") from None
+    if key != platform.key:
+        raise Rejected(422, "id: expected the case, a dot and the platform's key")
+    return case
+
+
+def _problems(error: ValidationError) -> str:
+    shown = error.errors(include_input=False, include_url=False)[:_PROBLEMS_SHOWN_MAX]
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in shown)
 
 
 def _check_items(platform: Platform, items: list[Item]) -> None:

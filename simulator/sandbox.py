@@ -12,11 +12,12 @@ from typing import Any, Final
 import yaml
 
 from platforms.catalogue import Catalogue
-from platforms.model import Bearer, NoAuth, Platform, StandardWebhooks
+from platforms.model import Bearer, Callback, NoAuth, Platform, Poll, StandardWebhooks
 from schemas.errors import Refused
 
 DELAYS_S: Final = (0.3, 0.6, 1.2, 2.4)
 TOTAL_S: Final = 120.0
+POLL_DELAYS_S: Final = (3.0,)
 TIMEOUT_S_MAX: Final = 2.0
 _MARK: Final = ".sandbox"
 _SECRETS: Final = "secrets"
@@ -60,6 +61,8 @@ def _pointed_at(platform: Platform, *, base_url: str, folder: Path) -> Platform:
             "endpoint": f"{base_url}/{platform.key}/v1/renewals",
             "withdraw": f"{base_url}/{platform.key}/v1/withdrawals" if platform.withdraw else None,
             "auth": _auth(platform, folder=folder / _SECRETS),
+            "callback": _callback(platform, folder=folder / _SECRETS),
+            "poll": _poll(platform, base_url=base_url),
             "limits": limits,
             "retry": retry,
             "bulk_hours": (),
@@ -72,12 +75,30 @@ def _auth(platform: Platform, *, folder: Path) -> NoAuth | Bearer | StandardWebh
     if isinstance(auth, Bearer):
         return Bearer(scheme="bearer", token=_secret(folder / platform.key, secrets.token_urlsafe(_SECRET_BYTES)))
     if isinstance(auth, StandardWebhooks):
-        refs = [
-            _secret(folder / f"{platform.key}-{position}", f"whsec_{b64encode(os.urandom(_SECRET_BYTES)).decode()}")
-            for position in range(1, len(auth.secrets) + 1)
-        ]
-        return StandardWebhooks(scheme="standard-webhooks", secret=refs[0] if len(refs) == 1 else tuple(refs))
+        return StandardWebhooks(
+            scheme="standard-webhooks", secret=_webhook_secrets(folder / platform.key, len(auth.secrets))
+        )
     return auth
+
+
+def _callback(platform: Platform, *, folder: Path) -> Callback | None:
+    if platform.callback is None:
+        return None
+    return Callback(secret=_webhook_secrets(folder / f"{platform.key}-callback", len(platform.callback.secrets)))
+
+
+def _poll(platform: Platform, *, base_url: str) -> Poll | None:
+    if platform.poll is None:
+        return None
+    return Poll(endpoint=f"{base_url}/{platform.key}/v1/polls", delays_s=POLL_DELAYS_S)
+
+
+def _webhook_secrets(path: Path, count: int) -> str | tuple[str, ...]:
+    refs = tuple(
+        _secret(path.with_name(f"{path.name}-{position}"), f"whsec_{b64encode(os.urandom(_SECRET_BYTES)).decode()}")
+        for position in range(1, count + 1)
+    )
+    return refs[0] if count == 1 else refs
 
 
 def _secret(path: Path, fresh: str) -> str:

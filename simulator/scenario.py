@@ -49,12 +49,17 @@ _UNKNOWN_CODES: Final = ("ERR_9001", "ERR_9017", "BIZ-77", "UNKNOWN_STATE_X")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A fault plan. Shares are of calls, and of jobs for `unknown_code_share`; `latency_ratio` 0 answers at once."""
+    """A fault plan. Shares are of calls, and of jobs for `unknown_code_share`; `latency_ratio` 0 answers at once.
+
+    `deferred_share` of the calls to platforms that can answer later are answered 202, and decided `deferred_s` later.
+    """
 
     name: str
     fault_shares: tuple[tuple[Fault, float], ...] = ()
     unknown_code_share: float = 0.0
     latency_ratio: float = 1.0
+    deferred_share: float = 0.0
+    deferred_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,7 @@ class Fate:
     latency_s: float
     dice: int
     left_out_every: int = 10
+    deferred_s: float | None = None  # answered 202, and decided so much later
 
 
 class Fortune:
@@ -74,6 +80,9 @@ class Fortune:
         shares = [s for s in scenario.fault_shares if platform.protocol == "bulk-json" or s[0] not in _BULK_ONLY]
         self._faults: tuple[Fault | None, ...] = (*(fault for fault, _ in shares), None)
         self._bounds = [*accumulate(share for _, share in shares)]
+        self._deferred_below = int(scenario.deferred_share * (1 << HALF_BITS)) if platform.answers_later else 0
+        self._deferred_s = scenario.deferred_s
+        self._deferrals = Chance(seed=seed, use="deferral", platform=platform.key)
         self._unknown_below = int(scenario.unknown_code_share * (1 << HALF_BITS))
         self._calls = Chance(seed=seed, use="call", platform=platform.key)
         steadiness = high_share(Chance(seed=seed, use="latency", platform=platform.key).roll("base"))
@@ -87,7 +96,13 @@ class Fortune:
         """Decide a call by its idempotency key and by how often it has failed, so that a repeat rolls anew."""
         bits = self._calls.roll(f"{call}|{failed_before}")
         fault = self._faults[bisect_right(self._bounds, high_share(bits))]
-        return Fate(fault=fault, latency_s=self._latencies_s[bits & 0xFF], dice=bits & 0xFFFFFFFF)
+        deferred_s = self._deferred_s if self._defers(call) else None
+        latency_s = self._latencies_s[bits & 0xFF]
+        return Fate(fault=fault, latency_s=latency_s, dice=bits & 0xFFFFFFFF, deferred_s=deferred_s)
+
+    def _defers(self, call: str) -> bool:
+        # Whatever failed before: a platform that decides a call later does so at each of its repeats.
+        return self._deferred_below > 0 and low_half(self._deferrals.roll(call)) < self._deferred_below
 
     def unknown_answer(self, pair: int) -> int | None:
         """Return which of `unknown_answers` is all that is ever said of this pair, or None for nearly every pair.
@@ -119,6 +134,8 @@ SCENARIOS: Final = {
         ),
         unknown_code_share=0.0002,
     ),
+    # Half of what can be answered later is.
+    "later": Scenario(name="later", deferred_share=0.5),
     "storm": Scenario(
         name="storm",
         fault_shares=(

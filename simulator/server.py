@@ -23,9 +23,11 @@ from platforms.catalogue import Catalogue
 from platforms.model import Platform
 from schemas.errors import BackendUnavailable
 from simulator.behaviour import EVERY_PLATFORM, read_order
+from simulator.caller import call_back
 from simulator.connection import Connection
 from simulator.desk import Call, Desk, answers_of
 from simulator.gate import gate_of
+from simulator.later import Letter
 from simulator.ledger import Ledger
 from simulator.reply import Reply, json_response, problem_response, stream_head
 from simulator.request import Rejected
@@ -63,7 +65,14 @@ class Simulator:
             {p.key: answers_of(world, fortune) for p, world, fortune, _ in parts}, seed=seed, path=ledger_path
         )
         self._desks = {
-            p.key.encode(): Desk(p, world=world, fortune=fortune, ledger=self.ledger, gate=gate)
+            p.key.encode(): Desk(
+                p,
+                world=world,
+                fortune=fortune,
+                ledger=self.ledger,
+                gate=gate,
+                callback_secrets=tuple(map(secrets, p.callback_refs)),
+            )
             for p, world, fortune, gate in parts
         }
 
@@ -79,6 +88,10 @@ class Simulator:
         if call.method != b"GET":
             return Reply(payload=problem_response(404, "no such platform"))
         return self._page(name, query)
+
+    def letters(self) -> list[Letter]:
+        """Return the callbacks of all platforms that are due now."""
+        return [letter for desk in self._desks.values() for letter in desk.letters()]
 
     def _page(self, name: bytes, query: bytes) -> Reply:
         if name == b"_control":
@@ -174,10 +187,13 @@ async def serve(
     scenario: Scenario,
     sock: socket.socket,
     ledger_path: Path | None = None,
+    callbacks: str | None = None,
     stop: asyncio.Event | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve on a bound socket until `stop` is set; `ready` is called once calls are taken.
+
+    `callbacks` is the address of the dispatcher that answers which come later are sent to; none are without it.
 
     At the end every reply that is planned is sent, the ledger is flushed and closed. Raises as `Simulator` does.
     """
@@ -191,13 +207,16 @@ async def serve(
             sock=sock,
             backlog=_BACKLOG,
         )
-        flusher = loop.create_task(_flush_now_and_then(ledger))
+        tasks = [loop.create_task(_flush_now_and_then(ledger))]
+        if callbacks is not None:
+            tasks.append(loop.create_task(call_back(simulator.letters, url=callbacks)))
         try:
             if ready is not None:
                 ready()
             await (stop or asyncio.Event()).wait()
         finally:
-            flusher.cancel()
+            for task in tasks:
+                task.cancel()
             server.close()
             await _say_goodbye(server, connections)
 
@@ -227,6 +246,7 @@ def run_simulator(
     scenario: Scenario,
     sock: socket.socket,
     ledger_path: Path | None = None,
+    callbacks: str | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve in this process, which is for nothing else, until SIGTERM or SIGINT. Raises as `serve` does."""
@@ -242,6 +262,7 @@ def run_simulator(
             scenario=scenario,
             sock=sock,
             ledger_path=ledger_path,
+            callbacks=callbacks,
             stop=stop,
             ready=ready,
         )

@@ -143,6 +143,7 @@ class Rig:
         *,
         catalogue: Callable[[Path], Path] = small_catalogue,
         faults: str = "none",
+        callbacks: str = "",
         seed: int = 7,
         **settings: str,
     ) -> None:
@@ -151,6 +152,7 @@ class Rig:
         self.valkey = ValkeyServer(self.folder / "valkey")
         self._stack = contextlib.ExitStack()
         self._faults, self._seed, self._write_catalogue = faults, seed, catalogue
+        self._callbacks = ("--callbacks", callbacks) if callbacks else ()
         self._keys = self.folder / "number-keys"
         self._namespace = f"t{new_id()}"
         self._given, self._sandbox = settings, self.folder / "sandbox"
@@ -187,7 +189,7 @@ class Rig:
         self.valkey.start()
         simulator = self.start(
             "simulate", "--catalogue", self._write_catalogue(self.folder / "catalogue"), "--port", "0",
-            "--faults", self._faults, "--seed", str(self._seed), "--write-catalogue", self._sandbox,
+            "--faults", self._faults, "--seed", str(self._seed), "--write-catalogue", self._sandbox, *self._callbacks,
         )  # fmt: skip
         self.world = World(said(simulator, r"simulating \d+ platforms on (http://\S+) "))
         self._stack.callback(self.world.close)

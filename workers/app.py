@@ -11,12 +11,13 @@ from typing_extensions import override
 
 from backends.bootstrap import Backends
 from backends.broker import Broker
-from backends.settings import Settings, resolve_secret, unheard
+from backends.settings import Settings, unheard
 from platforms.catalogue import Catalogue
 from platforms.model import Platform
 from schemas.batch import Lane
-from schemas.errors import ConfigurationError
 from workers.attempt import Attempt
+from workers.credentials import credentials_of
+from workers.poll import Poller
 from workers.tasks import register
 from workers.tls import Tls
 from workers.transport import RequestsTransport, Transport
@@ -86,24 +87,22 @@ def configure(broker: Broker) -> Celery:
     return app
 
 
-def credentials_of(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
-    """Return every platform's secrets. Raises ConfigurationError that names each one missing."""
-    found: dict[str, tuple[str, ...]] = {}
-    problems: list[str] = []
-    for platform in catalogue:
-        try:
-            found[platform.key] = tuple(resolve_secret(ref, folder=catalogue.folder) for ref in platform.secret_refs)
-        except ConfigurationError as error:
-            problems.append(f"{platform.key}: {error}")
-    if problems:
-        raise ConfigurationError("\n".join(problems[:20]))
-    return found
-
-
 def prepare_withdrawals(backends: Backends, catalogue: Catalogue, pause: Callable[[float], object]) -> Withdrawer:
     """Return what sends withdrawals; it opens no connection before there is one to send."""
     secrets = credentials_of(catalogue)
     return Withdrawer(
+        backends,
+        catalogue,
+        transport=lambda: transport_of(backends.settings),
+        credentials=lambda platform: secrets[platform.key],
+        pause=pause,
+    )
+
+
+def prepare_polls(backends: Backends, catalogue: Catalogue, pause: Callable[[float], object]) -> Poller:
+    """Return what asks for answers that come later; it opens no connection before there is something to ask."""
+    secrets = credentials_of(catalogue)
+    return Poller(
         backends,
         catalogue,
         transport=lambda: transport_of(backends.settings),

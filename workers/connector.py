@@ -1,7 +1,8 @@
 """Unbind protocol v1, seen from the dispatcher: what is sent, and what an answer means. Pure: no I/O, no clock.
 
-`build_calls` makes the calls of a batch, `interpret` reads one answer. Whatever a platform sends, each job of the call
-gets exactly one entry; nothing but a code that the catalogue maps makes an outcome (rule 4: delivery is not outcome).
+`build_calls` makes the calls of a batch, `build_polls` those that ask later; `interpret` reads one answer to either,
+`read_answer` one item. Whatever a platform sends, each job of the call gets exactly one entry; nothing but a code that
+the catalogue maps makes an outcome (rule 4: delivery is not outcome).
 """
 
 import re
@@ -16,9 +17,10 @@ import orjson
 
 from backends.manifests import Item
 from backends.signature import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from backends.withdrawals import Cause
 from platforms.model import Bearer, NoAuth, Platform, Refused, StandardWebhooks
 from schemas.errors import ConfigurationError
-from schemas.ids import job_id, split_job_id
+from schemas.ids import derive, job_id, split_job_id
 from schemas.number import mask_text
 from schemas.outcome import Fault, Hold, Outcome, Reason, Refusal
 from schemas.result import DETAIL_CHARS_MAX
@@ -95,7 +97,7 @@ def build_calls(
 ) -> tuple[Call, ...]:
     """Return the calls that carry these jobs of a batch: one for each (json), or one for all of them (bulk-json).
 
-    `credentials` are the resolved secrets in the order of `platform.secret_refs`. Raises ConfigurationError for a
+    `credentials` are the resolved secrets in the order of `platform.call_refs`. Raises ConfigurationError for a
     secret that its scheme cannot use.
     """
     keys = tuple(job_id(item.job.case, platform.key) for item in items)
@@ -113,15 +115,40 @@ def build_calls(
 
 
 def build_withdrawal(
-    platform: Platform, *, job: str, number: str, reference: str | None, credentials: Sequence[str], now: datetime
-) -> Call:
-    """Return the call that tells a platform with a `withdraw` address that one number went back to its old owner.
+    platform: Platform, *, job: str, number: str, reference: str | None, credentials: Sequence[str], now: datetime,
+    cause: Cause = Cause.NUMBER_RETURNED,
+) -> Call:  # fmt: skip
+    """Return the call that tells a platform with a `withdraw` address to leave one number alone, and why.
 
     `reference` is what the platform answered about the job. Raises ConfigurationError as `build_calls` does.
     """
-    message = {"id": job, "case": split_job_id(job)[0], "number": number, "reference": reference}
+    message = {"id": job, "case": split_job_id(job)[0], "number": number, "reference": reference, "cause": cause.value}
     call = _call(platform, (f"withdraw.{job}", (job,), orjson.dumps(message)), credentials=credentials, now=now)
     return replace(call, url=platform.withdraw or "")
+
+
+def build_polls(
+    platform: Platform, jobs: Mapping[str, str | None], *, message: str, credentials: Sequence[str], now: datetime
+) -> tuple[Call, ...]:
+    """Return the calls that ask a platform with a `poll` address about jobs that it has accepted; no number is in them.
+
+    `jobs` are ids, each with the reference that the platform gave. `message` names this asking alone. Raises
+    ConfigurationError as `build_calls` does.
+    """
+    asked = [{"id": job, "reference": reference} for job, reference in jobs.items()]
+    letters: list[_Letter]
+    match platform.protocol:
+        case "json":
+            letters = [
+                (f"poll.{derive(message, job)}", (job,), orjson.dumps(body))
+                for job, body in zip(jobs, asked, strict=True)
+            ]
+        case "bulk-json":
+            letters = [(f"poll.{message}", tuple(jobs), orjson.dumps({"items": asked}))]
+        case _:
+            assert_never(platform.protocol)
+    url = platform.poll.endpoint if platform.poll is not None else ""
+    return tuple(replace(_call(platform, letter, credentials=credentials, now=now), url=url) for letter in letters)
 
 
 def interpret(platform: Platform, answer: Answer, *, now: datetime) -> Interpretation:
@@ -142,11 +169,23 @@ def interpret(platform: Platform, answer: Answer, *, now: datetime) -> Interpret
         return _for_all(keys, _accepted(content))
     match platform.protocol:
         case "json":
-            return _for_all(keys, _entry(platform, content))
+            return _for_all(keys, read_answer(platform, content))
         case "bulk-json":
             return _interpret_bulk(platform, keys, content)
         case _:
             assert_never(platform.protocol)
+
+
+def read_answer(platform: Platform, item: Mapping[str, Any]) -> Entry:
+    """Read one `{"code", "reason"?, "reference"?}`. Only a code of the catalogue can end a job. Never raises."""
+    code = item.get("code")
+    if not isinstance(code, str):
+        return _unreadable("no code in the answer")
+    meaning = platform.outcomes.get(code)
+    if meaning is None:
+        detail = _shown(code)[:CODE_CHARS_MAX]
+        return _answered(Outcome.PENDING_REVIEW, item, reason=Hold.UNKNOWN_CODE, detail=detail)
+    return _mapped(meaning, item)
 
 
 def fault_of_status(status: int) -> Fault | None:
@@ -187,11 +226,11 @@ def _call(platform: Platform, letter: _Letter, *, credentials: Sequence[str], no
 
 
 def _signature(ident: str, body: bytes, *, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    return {
-        ID_HEADER: ident,
-        TIMESTAMP_HEADER: str(int(now.timestamp())),
-        SIGNATURE_HEADER: sign(secrets, message_id=ident, timestamp=now, body=body),
-    }
+    try:
+        signature = sign(secrets, message_id=ident, timestamp=now, body=body)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"auth.secret: {error}") from None
+    return {ID_HEADER: ident, TIMESTAMP_HEADER: str(int(now.timestamp())), SIGNATURE_HEADER: signature}
 
 
 @lru_cache(maxsize=_SECRETS_CACHED_MAX)
@@ -212,24 +251,12 @@ def _interpret_bulk(platform: Platform, keys: tuple[str, ...], content: Mapping[
         if not isinstance(key, str) or key not in entries:
             invented += 1
             continue
-        entry = _entry(platform, item)
+        entry = read_answer(platform, item)
         known = entries[key]
         if known is not _UNANSWERED and _meaning(known) != _meaning(entry):
             entry = _unreadable("two different answers for one id")
         entries[key] = entry
     return Interpretation(results=entries, invented=invented)
-
-
-def _entry(platform: Platform, item: Mapping[str, Any]) -> Entry:
-    """Read one `{"code", "reason"?, "reference"?}`. Only a code of the catalogue can end a job."""
-    code = item.get("code")
-    if not isinstance(code, str):
-        return _unreadable("no code in the answer")
-    meaning = platform.outcomes.get(code)
-    if meaning is None:
-        detail = _shown(code)[:CODE_CHARS_MAX]
-        return _answered(Outcome.PENDING_REVIEW, item, reason=Hold.UNKNOWN_CODE, detail=detail)
-    return _mapped(meaning, item)
 
 
 def _mapped(meaning: Outcome | Refused, item: Mapping[str, Any]) -> Answered:
@@ -262,7 +289,8 @@ def _answered(
 def _accepted(content: Mapping[str, Any]) -> Answered:
     expected_by = _text(content.get("expected_by"))
     detail = f"expected by {expected_by}"[:DETAIL_CHARS_MAX] if expected_by else None
-    return _answered(Outcome.ACCEPTED, content, detail=detail)
+    reason = Hold.USER_ACTION if content.get("next") == "user" else None
+    return _answered(Outcome.ACCEPTED, content, reason=reason, detail=detail)
 
 
 def _meaning(entry: Entry) -> tuple[object, object]:

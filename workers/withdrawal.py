@@ -1,4 +1,4 @@
-"""Withdrawals: a platform is told that a number, about which it was asked, went back to its old owner.
+"""Withdrawals: a platform is told to leave a number alone about which it was asked, and why.
 
 Written down when they are asked for, taken by any worker, sent through admission like every other call, and kept as
 the record of what a platform was told. Sent twice they carry the same key, so a crash does no harm.
@@ -104,6 +104,7 @@ class Withdrawer:
             job=withdrawal.job,
             number=self._backends.store.open_number(view),
             reference=self._backends.store.details(case).get(platform.key, {}).get("reference"),
+            cause=withdrawal.cause,
             credentials=self._credentials(platform),
             now=self._backends.clock.now(),
         )

@@ -1,6 +1,6 @@
 -- Records the cases of a manifest, each once.
--- KEYS: 1 run hash · 2 run-cases sorted set · 3 manifest · 4 its jobs hash · then 3 a case: case hash, token set, reference
---   set
+-- KEYS: 1 run hash · 2 run-cases sorted set · 3 manifest · 4 its jobs hash · 5 totals · then 3 a case: case hash, token
+--   set, reference set
 -- ARGV: 1 run id · 2 manifest id · 3 name of the list of wanted platforms · 4 how many these are · 5 fields a case (n)
 --   · then a case, in the order of their places: case id, line, n fields as name and value (2n)
 -- returns: a list, one entry a case: 0 new · 1 known but not yet queued · 2 known · 3 this very row, known and
@@ -9,7 +9,7 @@ local run, manifest, wanted, width = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumb
 local answers, owners, manifests, places = {}, {}, {}, {}
 local accepted, place, ids = 0, 0, {}
 local at = 6
-for i = 5, #KEYS, 3 do
+for i = 6, #KEYS, 3 do
   local id, line = ARGV[at], ARGV[at + 1]
   at = at + 2
   local known = redis.call('HMGET', KEYS[i], 'run', 'line', 'unqueued', 'manifest', 'place')
@@ -39,6 +39,8 @@ end
 if accepted > 0 then
   redis.call('HINCRBY', KEYS[1], 'accepted', accepted)
   redis.call('HINCRBY', KEYS[1], 'jobs', accepted * wanted)
+  redis.call('HINCRBY', KEYS[5], 'cases', accepted)
+  redis.call('HINCRBY', KEYS[5], 'jobs', accepted * wanted)
   redis.call('HSETNX', KEYS[4], '@', run .. ARGV[3])
   redis.call('HSETNX', KEYS[4], '#', string.rep(struct.pack('>I2I2', wanted, 0), place))
   redis.call('HSETNX', KEYS[4], '$', table.concat(ids))

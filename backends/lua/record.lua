@@ -1,6 +1,8 @@
 -- Applies one result event: transition, roll-up of each case, counters, indexes. `schemas.record.merge` is its model.
 -- KEYS: 1 seen · 2 platform hash · 3 dead sorted set · 4 disputes list · 5 orphans list · 6 custody · 7 custody-batches
---   · 8 custody-notes · 9 dead-groups hash; those of the jobs are made of prefixes, for there may be a thousand
+--   · 8 custody-notes · 9 dead-groups hash · 10 accepted sorted set · 11 polls sorted set · 12 late list
+--   · 13 paused sorted set · 14 totals · and where settled cases are told of, 15 outbox stream; those of the jobs are made
+--   of prefixes, for there may be a thousand
 -- ARGV: 1 run key prefix · 2 run · 3 platform · 4 TTL of seen, s · 5 event id · 6 attempt · 7 generation
 --   · 8 started, s · 9 ended, s · 10 batch, whose custody ends, or '' · 11 dead-at key prefix · 12 trail key prefix
 --   · 13 TTL of a trail, s · 14 what a trail says of the attempt: JSON fields · 15 codes of the states that a job must
@@ -10,8 +12,8 @@
 --   anything between them, or '@' and places of the manifest, `start end` each, the end not among them
 -- returns: {applied, unchanged, disputed, orphaned, case ids applied where ARGV 15 is given …}; {-1} if the event was
 --   applied before
--- STATES (code → final, clean, rank, plain), TRAIL_MAX, ID_BYTES and RECORD_BYTES are put before this text by
--- backends/store.py.
+-- STATES (code → final, clean, rank, settles, unanswered), codes of some states and of the reason USER_ACTION, TRAIL_MAX,
+-- CASE_SETTLED, ID_BYTES and RECORD_BYTES are put before this text by backends/store.py.
 if ARGV[10] ~= '' then
   redis.call('ZREM', KEYS[6], ARGV[10])
   redis.call('HDEL', KEYS[7], ARGV[10])
@@ -88,6 +90,20 @@ local function list(job, reason)
   if redis.call('ZADD', ARGV[11] .. group, ended * 1000, job) == 1 then redis.call('HINCRBY', KEYS[9], group, 1) end
 end
 
+-- Jobs whose answer is still to come: by when they were first sent, and by when to ask for it, which a worker decides.
+-- The clock of those whose owner has to act stands still: their time is not told by when they were sent.
+local function expect(job, first, newly, paused)
+  redis.call('ZADD', paused and KEYS[13] or KEYS[10], (first > 0 and first or ended) * 1000, job)
+  if paused then redis.call('ZREM', KEYS[10], job) end
+  if newly then redis.call('ZADD', KEYS[11], 0, job) end
+end
+
+local function expect_no_more(job)
+  redis.call('ZREM', KEYS[10], job)
+  redis.call('ZREM', KEYS[11], job)
+  redis.call('ZREM', KEYS[13], job)
+end
+
 local UNTRIED = string.rep('\0', RECORD_BYTES)
 local ROLL_BYTES = 4
 local sheets = {}
@@ -112,6 +128,13 @@ local function case_at(sheet, place)
   return string.sub(sheet.ids, place * ID_BYTES + 1, (place + 1) * ID_BYTES)
 end
 
+-- Says that a case has a verdict, or after a contradiction another one.
+local function tell(sheet, place, after)
+  if not KEYS[15] then return end
+  redis.call('XADD', KEYS[15], '*', 'type', CASE_SETTLED, 'data', '{"case":"' .. case_at(sheet, place) .. '","run":"'
+    .. sheet.run .. '","verdict":"' .. string.sub(after, 9) .. '"}')
+end
+
 -- Counts a case's job as closed or as an exception. Nearly all cases turn in the same few ways: each is found once.
 local function turn(sheet, place, closes, excepts)
   if not closes and not excepts then return end
@@ -130,6 +153,7 @@ local function turn(sheet, place, closes, excepts)
   if turned.before ~= turned.after then
     if turned.before then add(sheet.run, turned.before, -1) end
     add(sheet.run, turned.after, 1)
+    tell(sheet, place, turned.after)
   end
 end
 
@@ -151,13 +175,14 @@ local function settle(sheet, place, case, new_state, new_reason, detail)
   note(case, new_state, new_reason, detail, old)
   local new_settled = STATES[new_state].settles and ended or 0
   local higher, equal = compare(state, gen, tries, reason, new_state, generation, attempt, new_reason)
-  local contradicts = STATES[state].final and STATES[new_state].final and not equal
+  local both_final = STATES[state].final and STATES[new_state].final and not equal
+  local contradicts = both_final and STATES[state].unanswered == STATES[new_state].unanswered
   local was_open, was_exception = not STATES[state].final, (STATES[state].final and not STATES[state].clean) or disputed
   local from = old and state or nil
-  if contradicts then
-    redis.call('RPUSH', KEYS[4], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
+  if both_final and (contradicts or STATES[state].unanswered) then
+    redis.call('RPUSH', contradicts and KEYS[4] or KEYS[12], cjson.encode({case = case, platform = platform, event = ARGV[5], at = ended,
       kept = state, kept_reason = reason, other = new_state, other_reason = new_reason}))
-    disputed, disputed_now = true, disputed_now + 1
+    if contradicts then disputed, disputed_now = true, disputed_now + 1 end
   end
   if equal and detail ~= '' then
     -- Heard twice in other words (an attempt that ran twice): which words stay must not depend on the order.
@@ -183,6 +208,11 @@ local function settle(sheet, place, case, new_state, new_reason, detail)
   sheet.new_records[place] = new
   turn(sheet, place, was_open and not is_open, is_exception and not was_exception)
   if from ~= state then moved(run, from, state, 1) end
+  if state == ACCEPTED then
+    expect(case .. '.' .. platform, first, from ~= ACCEPTED, reason == USER_ACTION)
+  elseif from == ACCEPTED then
+    expect_no_more(case .. '.' .. platform)
+  end
   if not higher then
     unchanged = unchanged + 1
     return
@@ -277,10 +307,15 @@ for j = 21, 20 + 2 * count, 2 do
   add(event_run, ARGV[j], tonumber(ARGV[j + 1]))
   by_platform[ARGV[j]] = (by_platform[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
 end
+local totals = {}
 for run, counters in pairs(by_run) do
   for name, n in pairs(counters) do
     if n ~= 0 then redis.call('HINCRBY', prefix .. run, name, n) end
+    if string.find(name, '^state:') or string.find(name, '^verdict:') then totals[name] = (totals[name] or 0) + n end
   end
+end
+for name, n in pairs(totals) do
+  if n ~= 0 then redis.call('HINCRBY', KEYS[14], name, n) end
 end
 for name, n in pairs(by_platform) do
   if n ~= 0 then redis.call('HINCRBY', KEYS[2], name, n) end

@@ -7,43 +7,53 @@ from fastapi.openapi.utils import get_openapi
 
 from ops.api import (
     alerts,
+    callbacks,
     cases,
     dead_letters,
     docs_page,
     health,
     kept,
+    metrics,
     platforms,
     records,
     release,
     replays,
+    requests,
     retries,
     runs,
     sweeps,
+    uploads,
 )
 from ops.api.door import Door
 from ops.api.frame import Frame
 from ops.api.guard import Guard
 from ops.api.problems import ProblemBody, WrongField, documented, handle_problems
 from ops.console.app import add_console
+from ops.owner import page
 
 # What is answered before a route is reached.
 _OF_A_BODY: Final = {str(status): documented(408, 409, 413)[status] for status in (408, 409, 413)}
 _ABOUT: Final = "Renew recycled phone numbers (二次号码焕新) at every platform, and follow what became of each request."
 # In the order in which the documentation shows them.
 _ROUTERS: Final = (
+    requests.router,
     cases.router,
     release.router,
+    uploads.router,
     runs.router,
     platforms.router,
     retries.router,
     dead_letters.router,
     replays.router,
     sweeps.router,
+    callbacks.router,
     kept.router,
     alerts.router,
     records.router,
+    metrics.router,
     health.router,
     docs_page.router,
+    page.router,
 )
 
 

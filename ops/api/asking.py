@@ -1,4 +1,7 @@
-"""What requests have in common: a reason, an expected count, an instant."""
+"""What requests have in common: a reason, an expected count, an instant.
+
+What a schema can say is refused with 422; what it cannot is an InputError, which becomes 400.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -6,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import Path
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.errors import Refused
+from schemas.errors import InputError, Refused
 from schemas.ids import ID_PATTERN, PLATFORM_PATTERN
 
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -15,14 +18,14 @@ NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,60}$"
 
 def _in_our_time(instant: datetime) -> datetime:
     if not _FIRST <= instant < _LAST:
-        raise ValueError("expected an instant from 2000 to 2199")
+        raise InputError("expected an instant from 2000 to 2199")
     return instant
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
 Reason = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=500),
+    StringConstraints(pattern=r"\S", max_length=500),
     Field(description="why; kept in the actions log"),
 ]
 ExpectCount = Annotated[int, Field(ge=0, le=1 << 53, description="nothing is changed unless it is exactly this many")]

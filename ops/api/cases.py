@@ -19,6 +19,7 @@ from ops.case_desk import CaseDesk
 from ops.dead_letters import DeadDesk
 from ops.release import Level
 from ops.release_list import ReleaseList
+from schemas.errors import InputError
 from schemas.ids import job_id
 from schemas.state import State, Verdict
 
@@ -72,7 +73,7 @@ class Lookup(Asked):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if (self.number is None) == (self.reference is None):
-            raise ValueError("expected number or reference")
+            raise InputError("expected number or reference")
         return self
 
 

@@ -1,6 +1,7 @@
 """What every route stands on."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
@@ -15,11 +16,13 @@ from platforms.catalogue import Catalogue
 class Door:
     """The stores, the catalogue, and the inspector through which they are looked at.
 
+    `callback_keys` are those with which callbacks are checked; a platform without any does not call back.
     `ending` is set when the process is told to stop: what would go on without end ends then.
     """
 
     backends: Backends
     catalogue: Catalogue
+    callback_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ending: threading.Event = field(default_factory=threading.Event)
 
     @property

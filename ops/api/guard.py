@@ -22,15 +22,15 @@ _CLOSE: Final = {"Connection": "close"}
 class Guard:
     """Middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, *, grace_s: float = GRACE_S) -> None:
-        self._app, self._grace_s = app, grace_s
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, if its body comes whole and in time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, most=LARGER.get((scope["method"], scope["path"]), BODY_BYTES_MAX), grace_s=self._grace_s)
+        body = _Body(receive, most=LARGER.get((scope["method"], scope["path"]), BODY_BYTES_MAX), grace_s=GRACE_S)
         if _declared(scope) > body.most:
             await Problem(413, _too_large(body.most), headers=_CLOSE).response()(scope, receive, send)
             return

@@ -13,22 +13,18 @@ from ops.api.problems import documented
 from ops.operator import Operator
 from ops.operator import Turned as Change_
 from ops.platform_desk import PlatformDesk
+from schemas.errors import InputError
 
 router = APIRouter(prefix="/v1/platforms", tags=["platforms"], route_class=OnceRoute, responses=documented(404))
-Over = Annotated[
-    float | None,
-    Query(ge=1, le=30, description="watch for so many seconds, and judge the calls of these alone; else of all calls"),
-]
 
 
 class Health(BaseModel):
-    """How a platform does. `calls_per_s_now` is null unless it was watched."""
+    """How a platform does, over all its calls. What `calls` grows by between two looks is its speed."""
 
     state: str
     success_pct: float | None
     p95_ms: int | None
     calls: int
-    calls_per_s_now: float | None
     rate_limit: float
     in_flight_now: int
     in_flight_limit: int
@@ -105,7 +101,7 @@ class LimitTurn(Turn):
     def _is_one_thing(self) -> Self:
         limits = self.calls_per_s is not None or self.in_flight is not None
         if self.clear == limits:
-            raise ValueError("expected calls_per_s, in_flight or both; or clear alone")
+            raise InputError("expected calls_per_s, in_flight or both; or clear alone")
         return self
 
 
@@ -126,17 +122,16 @@ def platforms(
     _: Reader,
     category: Annotated[str | None, Query(max_length=40)] = None,
     state: Annotated[list[str] | None, Query()] = None,
-    over_s: Over = None,
 ) -> list[PlatformRow]:
     """Return every platform that fits."""
-    found = _desk(door).select(category=category, states=state or (), over_s=over_s)
+    found = _desk(door).select(category=category, states=state or ())
     return [PlatformRow.model_validate(health.row()) for health in found]
 
 
 @router.get("/{platform}", summary="One platform")
-def platform(*, platform: PlatformPath, door: TheDoor, _: Reader, over_s: Over = None) -> Platform:
+def platform(*, platform: PlatformPath, door: TheDoor, _: Reader) -> Platform:
     """Return its entry, its health, its gate and its newest groups of dead letters."""
-    return Platform.model_validate(_desk(door).show(platform, over_s=over_s))
+    return Platform.model_validate(_desk(door).show(platform))
 
 
 @router.post("/{platform}/pause", summary="Let no call through, not even a probe", dependencies=[KEY_TAKEN])

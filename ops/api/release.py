@@ -12,6 +12,7 @@ from ops.api.idempotency import KEY_TAKEN, OnceRoute
 from ops.api.problems import documented
 from ops.release import Level, Missing
 from ops.release_list import ReleaseList
+from schemas.errors import InputError
 from schemas.state import State, Verdict
 
 router = APIRouter(prefix="/v1", tags=["release"], route_class=OnceRoute, responses=documented(404))
@@ -58,7 +59,7 @@ class ReleaseQuestion(Asked):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if sum(value is not None for value in (self.number, self.reference, self.case)) != 1:
-            raise ValueError("expected one of number, reference and case")
+            raise InputError("expected one of number, reference and case")
         return self
 
 

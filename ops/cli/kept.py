@@ -7,8 +7,10 @@ import typer
 from ops.cli.consent import DryRunOption, ExpectOption, ReasonOption, YesOption, agree, needs_reason
 from ops.cli.output import Format, OutputOption, SandboxOption, emit, say
 
-app = typer.Typer(help="What was kept whole: poison, orphans, disputes, unreadable.", no_args_is_help=True)
-KindArgument = Annotated[str, typer.Argument(help="poison, orphans, disputes or unreadable.")]
+app = typer.Typer(
+    help="What was kept whole: poison, orphans, disputes, late, unreadable, undelivered.", no_args_is_help=True
+)
+KindArgument = Annotated[str, typer.Argument(help="poison, orphans, disputes, late, unreadable or undelivered.")]
 _SHOWN_CHARS = 160
 
 

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from ops.cli import api_keys
+from ops.cli import api_keys, webhook_keys
 
-app = typer.Typer(help="Keys: those that seal numbers, and those of the API.", no_args_is_help=True)
+app = typer.Typer(help="Keys: those that seal numbers, those that sign, and those of the API.", no_args_is_help=True)
 app.add_typer(api_keys.app, name="api")
+app.add_typer(webhook_keys.app, name="webhook")
 FileArgument = Annotated[Path, typer.Argument(help="Key file, as in RENEWAL_NUMBER_KEYS_FILE.")]
 
 

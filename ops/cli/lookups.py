@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,10 +11,14 @@ from ops.cli.output import Format, OutputOption, SandboxOption, emit, say
 
 if TYPE_CHECKING:
     from backends.store import CaseView
+    from ops.course import Course
     from ops.inspector import Inspector
+    from schemas.record import JobRecord
 
 results_app = typer.Typer(help="Results of runs.", no_args_is_help=True)
-_CASE_FIELDS = ("case", "number", "reference", "verdict", "cutoff_at", "basis", "cycle", "run", "jobs")
+_CASE_FIELDS = (
+    "platform", "state", "reason", "attempts", "first_sent_at", "settled_at", "due_at", "promise", "detail",
+)  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,10 +36,11 @@ def status(
     case: Annotated[str | None, typer.Option(help="The case id.")] = None,
     sandbox: SandboxOption = False,
     every: Annotated[bool, typer.Option("--all", help="Every platform, not only those that are not clean.")] = False,
+    platform: Annotated[list[str] | None, typer.Option(help="Only this platform; may be given again.")] = None,
+    turns: Annotated[bool, typer.Option("--turns", help="Whose turn it was, from intake to the end.")] = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show where a number's renewal stands, platform by platform."""
-    from ops.case_desk import CaseDesk
     from schemas.errors import InputError
 
     if sum(value is not None for value in (number, reference, case)) != 1:
@@ -48,27 +54,127 @@ def status(
             found = inspector.cases_of_reference(reference)
         else:
             found = [inspector.case(case or "")]
+        for key in platform or ():
+            inspector.catalogue.get(key)
+        look = _Look(inspector=inspector, every=every, platforms=tuple(platform or ()), turns=turns)
         if output is Format.TABLE:
             for view in found:
-                _show(inspector, view, every=every)
+                _show(look, view)
         else:
-            emit((CaseDesk(inspector).row(view) for view in found), fields=_CASE_FIELDS, output=output)
+            bodies = [_case_json(look, view) for view in found]
+            emit(bodies, fields=tuple(bodies[0]), output=output)
 
 
-def _show(inspector: "Inspector", view: "CaseView", *, every: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What of a case is asked for."""
+
+    inspector: "Inspector"
+    every: bool
+    platforms: tuple[str, ...]
+    turns: bool
+
+
+def _show(look: _Look, view: "CaseView") -> None:
     from collections import Counter
 
-    from ops.case_desk import JOB_FIELDS, CaseDesk
     from schemas.state import STATES
 
     counts = Counter(view.record(platform).state for platform in view.platforms)
     print(f"{view.mask}  case {view.id}  {view.verdict}")
     print(f"  cut-off {view.cutoff_at} ({view.basis}), cycle {view.cycle}, reference {view.reference or '–'}")
     print(f"  run {view.run}")
+    if given := look.inspector.authorisation(view.id):
+        allowed, at = given.authorisation, given.withdrawn_at
+        withdrawn = f", withdrawn by {given.withdrawn_by} at {at.isoformat(timespec='minutes')}" if at else ""
+        print(
+            f"  authorised by its owner ({allowed.method}, notice {allowed.notice_version}) until"
+            f" {allowed.expires_at.isoformat()}{withdrawn}"
+        )
     print("  " + ", ".join(f"{state} {n}" for state, n in counts.most_common()))
-    rows = [row for row in CaseDesk(inspector).jobs(view) if every or not STATES[row["state"]].clean]
+    every = look.every or look.platforms
+    rows = [row for row in _rows(look, view) if every or not (STATES[row["state"]].clean)]
     if rows:
-        emit(rows, fields=JOB_FIELDS, output=Format.TABLE)
+        said = ({**row, "promise": f"{row['promise']}?" if row["provisional"] else row["promise"]} for row in rows)
+        emit(said, fields=_CASE_FIELDS, output=Format.TABLE)
+        if any(row["provisional"] for row in rows):
+            print("?: provisional, for the calendar of that year is not known yet")
+    for row in rows:
+        if remedy := row["remedy"]:
+            print(f"{row['platform']}, {row['reason']}: {remedy['zh']} {remedy['en']} (next: {remedy['next_actor']})")
+        if look.turns and row["turns"]:
+            _show_turns(row)
+
+
+def _show_turns(row: dict[str, Any]) -> None:
+    from ops.turns import TURN_FIELDS
+
+    held = ", ".join(f"{party} {seconds:,.0f} s" for party, seconds in row["held_s"].items() if seconds)
+    late = f"; late: {row['late_party']}" if row["late_party"] else ""
+    emit(row["turns"], fields=TURN_FIELDS, output=Format.TABLE, title=f"{row['platform']}: {held or 'no time'}{late}")
+
+
+def _rows(look: _Look, view: "CaseView") -> Iterator[dict[str, Any]]:
+    inspector = look.inspector
+    details, waits = inspector.details(view.id), inspector.waits(view)
+    courses = dict(inspector.courses(view))
+    for platform in (*view.platforms, *view.settled):
+        if look.platforms and platform not in look.platforms:
+            continue
+        record = view.record(platform)
+        about = details.get(platform, {})
+        told = [about.get("detail"), about.get("reference")]
+        if platform in view.settled:
+            told.append(f"settled by {view.settled[platform]}")
+        if waiting := waits.get(platform):
+            # The detail of the last attempt may name an earlier time: this is where the job is now.
+            told.append(f"waits ({waiting.why}), next look {_iso(waiting.due_ms // 1000)}")
+        row = {
+            "platform": platform,
+            "state": record.state,
+            "reason": record.reason,
+            "attempts": record.attempts,
+            "first_sent_at": _iso(record.first_sent_s),
+            "settled_at": _iso(record.settled_s),
+            "detail": "; ".join(text for text in told if text) or None,
+        }
+        yield row | _course_row(courses[view.settled.get(platform, platform)], turns=look.turns) | _remedy_row(record)
+
+
+def _course_row(course: "Course", *, turns: bool) -> dict[str, Any]:
+    """Return the promise about a job and, where it is asked for, whose turn it was."""
+    told = course.as_dict()
+    promise = told["promise"] or {}
+    row = {
+        "due_at": promise.get("due_at"),
+        "promise": promise.get("standing"),
+        "provisional": promise.get("provisional"),
+        "late_party": course.late,
+    }
+    return row | ({"held_s": told["held_s"], "turns": told["turns"]} if turns else {})
+
+
+def _remedy_row(record: "JobRecord") -> dict[str, Any]:
+    from platforms.remedies import remedy_of
+    from schemas.outcome import Refusal
+
+    reason = record.reason
+    return {"remedy": remedy_of(reason).model_dump(mode="json") if isinstance(reason, Refusal) else None}
+
+
+def _case_json(look: _Look, view: "CaseView") -> dict[str, Any]:
+    return {
+        "case": view.id,
+        "number": view.mask,
+        "reference": view.reference,
+        "verdict": view.verdict,
+        "cutoff_at": view.cutoff_at,
+        "basis": view.basis,
+        "cycle": view.cycle,
+        "run": view.run,
+        "authorisation": given.row() if (given := look.inspector.authorisation(view.id)) else None,
+        "jobs": list(_rows(look, view)),
+    }
 
 
 @results_app.command()
@@ -81,7 +187,6 @@ def export(
     output: OutputOption = Format.CSV,
 ) -> None:
     """Print one row for each job of a run; the same columns as results.csv."""
-    from ops.case_desk import CaseDesk
     from ops.report import RESULTS_FIELDS
     from schemas.errors import InputError, NotFound
     from schemas.state import State
@@ -93,9 +198,41 @@ def export(
         chosen = run or next(inspector.runs(), None)
         if chosen is None:
             raise NotFound("no run yet" + ("" if sandbox else "; for what a sandbox run left, add --sandbox"))
-        rows = CaseDesk(inspector).results(chosen, states=state or (), platforms=platform or ())
+        rows = (
+            row
+            for view in inspector.run_cases(chosen)
+            for row in _result_rows(view)
+            if (not state or row["state"] in state) and (not platform or row["platform"] in platform)
+        )
         count = emit(rows, fields=RESULTS_FIELDS, output=output)
         say(f"{count} jobs of run {chosen}")
+
+
+def _result_rows(view: "CaseView") -> Iterator[dict[str, Any]]:
+    from schemas.outcome import Outcome
+
+    outcomes = {outcome.value for outcome in Outcome}
+    # Those that are not asked have the answer of the one that settles them too.
+    for platform in (*view.platforms, *view.settled):
+        record = view.record(platform)
+        yield {
+            "reference": view.reference,
+            "number": view.mask,
+            "case": view.id,
+            "platform": platform,
+            "state": record.state,
+            "outcome": record.state if record.state.value in outcomes else None,
+            "reason": record.reason,
+            "attempts": record.attempts,
+            "first_sent_at": _iso(record.first_sent_s),
+            "settled_at": _iso(record.settled_s),
+        }
+
+
+def _iso(seconds: int) -> str | None:
+    from backends.store import epoch
+
+    return epoch(seconds).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
 
 
 @contextmanager

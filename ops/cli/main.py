@@ -11,14 +11,20 @@ import typer
 from ops.cli import (
     actions,
     audit,
+    callbacks,
+    conformance,
     dead,
+    events,
     forecast,
+    instruments,
     kept,
     keys,
     lookups,
+    overdue,
     platforms,
     release,
     renew,
+    request,
     retries,
     roles,
     runs,
@@ -43,13 +49,19 @@ forecast.add_to(app)
 audit.add_to(app)
 watch.add_to(app)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(request.app, name="request")
+app.add_typer(instruments.app, name="instruments")
 app.add_typer(runs.app, name="runs")
 app.add_typer(retries.app, name="retries")
 app.add_typer(dead.app, name="dead")
+app.add_typer(overdue.app, name="overdue")
+conformance.add_to(platforms.app)
 app.add_typer(platforms.app, name="platforms")
 app.add_typer(release.app, name="release")
 app.add_typer(kept.app, name="kept")
+app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(actions.app, name="actions")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 roles.add_to(app)
 

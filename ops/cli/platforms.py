@@ -91,11 +91,11 @@ def check(
 ) -> None:
     """Check a catalogue: every wrong field of every file is named."""
     from platforms.catalogue import Catalogue
-    from workers.app import credentials_of
+    from workers.credentials import check_secrets
 
     catalogue = Catalogue.load(folder)
     if secrets:
-        credentials_of(catalogue)
+        check_secrets(catalogue)
     bulk = sum(platform.protocol == "bulk-json" for platform in catalogue)
     say(f"{len(catalogue)} platforms, {bulk} of them bulk: all entries are valid")
 

@@ -23,6 +23,9 @@ PlatformsOption = Annotated[str | None, typer.Option(help="Only these platforms,
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Read and check the whole file; send and store nothing. Needs no Redis.")
 ]
+InstrumentOption = Annotated[
+    str, typer.Option(help="Key of the legal instrument on which the run rests; it must be valid.")
+]
 RejectedOption = Annotated[Path | None, typer.Option(help="File for all rows that were refused.")]
 
 
@@ -75,6 +78,7 @@ def run(
     report: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes to start.")] = 2,
     max_seconds: Annotated[float | None, typer.Option(min=1, help="Stop watching after this long.")] = None,
+    instrument: InstrumentOption = "",
     dry_run: DryRunOption = False,
     output: RunOutputOption = RunOutput.TABLE,
 ) -> None:
@@ -100,6 +104,7 @@ def run(
         report=report,
         workers=workers,
         max_seconds=max_seconds,
+        instrument=instrument,
     )
     if dry_run:
         _dry_run(options, rejected=None, output=output)
@@ -143,6 +148,7 @@ def submit(
     lane: Annotated[LaneName, typer.Option(help="interactive overtakes bulk: for few numbers, a person waits.")] = (
         LaneName.BULK
     ),
+    instrument: InstrumentOption = "",
     rejected: RejectedOption = None,
     dry_run: DryRunOption = False,
     output: RunOutputOption = RunOutput.TABLE,
@@ -158,7 +164,10 @@ def submit(
     from ops.submission import submit_file
     from schemas.batch import Lane
 
-    options = RunOptions(file=file, encoding=encoding, catalogue=catalogue, platforms=_keys(platforms), lane=Lane(lane))
+    options = RunOptions(
+        file=file, encoding=encoding, catalogue=catalogue, platforms=_keys(platforms), lane=Lane(lane),
+        instrument=instrument,
+    )  # fmt: skip
     if dry_run:
         _dry_run(options, rejected=rejected, output=output)
     end = submit_file(options, rejected=rejected, stop=stop_on_signals(), console=Console(stderr=True))

@@ -69,7 +69,10 @@ def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8900,
     seed: Annotated[int, typer.Option(help="Same seed, same world.")] = 7,
-    faults: Annotated[str, typer.Option(help="none, normal or storm.")] = "none",
+    faults: Annotated[str, typer.Option(help="none, later, normal or storm.")] = "none",
+    callbacks: Annotated[
+        str | None, typer.Option(help="Address of the console, to which answers that come later are sent.")
+    ] = None,
     ledger: Annotated[Path | None, typer.Option(help="File to keep the ledger in.")] = None,
     write_catalogue: Annotated[
         Path | None, typer.Option(help="Write a catalogue that points at this server, for `renewal run --catalogue`.")
@@ -83,7 +86,7 @@ def simulate(
     _begin(with_parent=with_parent)
     run_simulate(
         catalogue, host=host, port=port, seed=seed, faults=faults, ledger=ledger,
-        write_catalogue=write_catalogue, descriptor=descriptor,
+        write_catalogue=write_catalogue, callbacks=callbacks, descriptor=descriptor,
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def tone(state: str) -> str:
     if rule.clean:
         return "clean"
     return {
-        Holder.DISPATCHER: "open", Holder.PLATFORM: "platform", Holder.PERSON: "person", Holder.NOBODY: "exception",
+        Holder.DISPATCHER: "open", Holder.PLATFORM: "platform", Holder.OPERATOR: "person", Holder.NOBODY: "exception",
     }[rule.holder]  # fmt: skip
 
 

@@ -4,13 +4,12 @@ The steps are named in the source by `reach`; a process that was started with RE
 clean-up, as by SIGKILL.
 """
 
-import contextlib
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
-from tests.command import numbers, wait_until, write_input
+from tests.command import Started, numbers, wait_until, write_input
 from tests.rig import ROLES, Rig, limits_of
 
 STEPS = {
@@ -48,24 +47,46 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield rig
 
 
+@pytest.fixture(scope="module")
+def standing() -> dict[str, Started]:
+    """What works between the steps, by role: only the one that is to die is started for its step."""
+    return {}
+
+
+def stand(rig: Rig, standing: dict[str, Started], role: str) -> None:
+    """Have a process of a role at work."""
+    if role not in standing or standing[role].process.poll() is not None:
+        standing[role] = rig.start_single(role)
+
+
+def fall(standing: dict[str, Started], role: str) -> None:
+    """Have none of a role."""
+    if role in standing:
+        process = standing.pop(role).process
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize(("role", "step"), [(role, step) for role, steps in STEPS.items() for step in steps])
-def test_a_process_that_ends_at_any_step_loses_nothing_and_repeats_no_effect(rig: Rig, role: str, step: str) -> None:
+def test_a_process_that_ends_at_any_step_loses_nothing_and_repeats_no_effect(
+    rig: Rig, standing: dict[str, Started], role: str, step: str
+) -> None:
     """Nobody chooses where a process dies: each step must leave behind what the next process needs."""
     index = next(FILES)
     file = write_input(rig.folder / f"{index}.csv", numbers(NUMBERS, first=index * NUMBERS))
+    fall(standing, role)
+    for other in ROLES:
+        if other != role:
+            stand(rig, standing, other)
     if role == "submit":
         done = rig.renewal.run("submit", file, RENEWAL_FAILPOINT=step)
         assert EXIT_CODE == done.code, done.told
-    with contextlib.ExitStack() as stack:
-        for other in ROLES:
-            if other != role:
-                stack.enter_context(rig.single(other))
-        rig.submit(file)
-        if role != "submit":
-            started = rig.start_single(role, RENEWAL_FAILPOINT=f"{step}:{TIMES[role]}")
-            wait_until(lambda: started.process.poll() is not None, what=f"the {role} at {step}")
-            assert EXIT_CODE == started.process.returncode, started.err
-            stack.enter_context(rig.single(role))
-        rig.jobs.settle(patience_s=2)
+    rig.submit(file)
+    if role != "submit":
+        started = rig.start_single(role, RENEWAL_FAILPOINT=f"{step}:{TIMES[role]}")
+        wait_until(lambda: started.process.poll() is not None, what=f"the {role} at {step}")
+        assert EXIT_CODE == started.process.returncode, started.err
+        stand(rig, standing, role)
+    rig.jobs.settle(patience_s=2)
     assert NUMBERS * len(rig.catalogue) * (index + 1) == rig.jobs.states().total()
     rig.jobs.assert_told_truly()

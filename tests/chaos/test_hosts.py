@@ -54,7 +54,7 @@ def settle_in(host: Host, rig: Rig) -> None:
 
 def hosts_at_work(rig: Rig) -> set[str]:
     """Return the hosts whose workers show signs of life, as `renewal workers` has them."""
-    done = rig.renewal.run("workers", "-o", "json")
+    done = rig.renewal.look("workers", "-o", "json")
     assert 0 == done.code, done.told
     return {row["name"].rpartition("-")[0] for row in json.loads(done.out) if row["role"] == "worker"}
 
@@ -83,7 +83,7 @@ def test_of_two_hosts_one_vanishes_and_the_other_does_its_work(tmp_path: Path, b
         rig.submit(write_input(tmp_path / "input.csv", numbers(NUMBERS)))
         for host in (left, right):
             settle_in(host, rig)
-        ups = [stack.enter_context(host.started("up", "--workers", "2")) for host in (left, right)]
+        ups = [stack.enter_context(host.started("up", "--workers", "1")) for host in (left, right)]
         for up in ups:
             said(up, r"(up; logs in)")
         asked = [host.wires["platforms"] for host in (left, right)]

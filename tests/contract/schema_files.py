@@ -1,12 +1,20 @@
-"""The JSON Schema files in docs/schemas as they should be; run as a module (`make schemas`) it writes them."""
+"""The files of the contract in docs as they should be: JSON Schemas, and the OpenAPI document of the HTTP API.
+
+Run as a module (`make schemas`) it writes them.
+"""
 
 import json
 from pathlib import Path
+from typing import cast
 
 import platforms.export
 import schemas.export
+from ops.api.app import describe, make_app
+from ops.api.door import Door
 
-FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
+DOCS = Path(__file__).parents[2] / "docs"
+FOLDER = DOCS / "schemas"
+API = DOCS / "api.openapi.json"
 
 
 def expected() -> dict[Path, str]:
@@ -18,7 +26,13 @@ def expected() -> dict[Path, str]:
     }
 
 
+def expected_api() -> dict[Path, str]:
+    """Return what the OpenAPI document must hold. To be described, an app needs no stores."""
+    document = describe(make_app(cast("Door", None)))
+    return {API: json.dumps(document, indent=1, ensure_ascii=False) + "\n"}
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for path, text in expected().items():
+    for path, text in (expected() | expected_api()).items():
         path.write_text(text, encoding="utf-8")

@@ -19,8 +19,8 @@ from ops.console_key import local_key
 from ops.key_desk import KeyDesk
 from schemas.errors import InputError, NotFound
 from schemas.ids import new_id
-from tests.fixtures_api import Api
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE, stored
+from tests.fixtures_web import Api
 from tests.letters import die
 
 NUMBER = "13812345678"

@@ -14,6 +14,7 @@ from platforms.catalogue import SAMPLE, Catalogue
 from platforms.model import CANONICAL_OUTCOMES, Platform, Refused
 from schemas.errors import CatalogueError, NotFound
 from schemas.outcome import Outcome, Refusal
+from tests.command import write_platform
 
 FILES = sorted(SAMPLE.glob("*.yaml"))
 EXAMPLE = Path(__file__).parents[2] / "examples" / "catalogue"
@@ -78,11 +79,11 @@ def test_a_sample_file_is_a_fictitious_platform_named_as_its_file(path: Path, sa
     assert platform.endpoint.startswith("https://")
 
 
-def test_the_sample_has_240_platforms_in_20_categories(sample: Catalogue) -> None:
+def test_the_sample_has_240_platforms_in_21_categories(sample: Catalogue) -> None:
     """The catalogue is as large as the real service, and no category is empty."""
     assert len(FILES) == len(sample)
     assert len(sample) >= 240
-    assert len({platform.category for platform in sample}) == 20
+    assert len({platform.category for platform in sample}) == 21
 
 
 def test_about_seven_of_ten_sample_platforms_take_batches(sample: Catalogue) -> None:
@@ -95,7 +96,35 @@ def test_every_auth_scheme_and_a_rotation_are_in_the_sample(sample: Catalogue) -
     """Signatures are usual, tokens common, open doors rare; somebody is always changing a key."""
     schemes = Counter(platform.auth.scheme for platform in sample)
     assert ["standard-webhooks", "bearer", "none"] == [scheme for scheme, _ in schemes.most_common()]
-    assert any(len(platform.secret_refs) == 2 for platform in sample)
+    assert any(len(platform.call_refs) == 2 for platform in sample)
+
+
+def test_some_sample_platforms_answer_later(sample: Catalogue) -> None:
+    """By callback, by poll, and one by both; a key with which callbacks are checked is being changed, too."""
+    ways = {(platform.callback is not None, platform.poll is not None) for platform in sample}
+    assert {(False, False), (True, False), (False, True), (True, True)} == ways
+    assert any(len(platform.callback_refs) == 2 for platform in sample)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("callback", {}, "callback.secret"),
+        ("callback", {"secret": "whsec_written-down-here"}, "callback.secret"),
+        ("callback", {"secret": ["env:A", "env:B", "env:C"]}, "callback.secret"),
+        ("poll", {"delays_s": [60]}, "poll.endpoint"),
+        ("poll", {"endpoint": "ftp://alpha.example/polls"}, "poll.endpoint"),
+        ("poll", {"endpoint": "https://me:secret@alpha.example/polls"}, "poll.endpoint"),
+        ("poll", {"endpoint": "https://alpha.example/polls", "delays_s": []}, "poll.delays_s"),
+    ],
+)
+def test_a_wrong_way_for_later_answers_is_named(tmp_path: Path, field: str, value: object, named: str) -> None:
+    """By file and field; what may be a secret in the wrong place is not repeated."""
+    write_platform(tmp_path, "alpha", **{field: value})
+    with pytest.raises(CatalogueError, match=rf"alpha\.yaml: {named}") as raised:
+        Catalogue.load(tmp_path)
+    assert "written-down" not in str(raised.value)
+    assert "me:secret" not in str(raised.value)
 
 
 def test_no_two_sample_platforms_share_a_secret(sample: Catalogue) -> None:

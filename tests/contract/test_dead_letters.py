@@ -110,7 +110,7 @@ def test_a_job_shows_every_attempt_and_who_has_it(backends: Backends, desk: Dead
     drain(backends)
     record(backends, "alpha", [case], state=State.DEAD, attempt=2, at=NOON + HOUR, detail="bad request")
     shown = desk.show(job_id(case, "alpha"))
-    assert ("person", State.DEAD, Fault.REJECTED_REQUEST) == (shown["held_by"], shown["state"], shown["reason"])
+    assert ("operator", State.DEAD, Fault.REJECTED_REQUEST) == (shown["held_by"], shown["state"], shown["reason"])
     assert [(1, State.WAITING, Fault.TIMEOUT, None), (2, State.DEAD, Fault.REJECTED_REQUEST, "bad request")] == [
         (step["attempt"], step["state"], step["reason"], step["detail"]) for step in shown["steps"]
     ]

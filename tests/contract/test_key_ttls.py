@@ -16,8 +16,10 @@ from backends.connect import text
 from backends.idempotency import Answer
 from backends.keys import (
     ADMISSION_TTL_S,
+    CALLBACK_TTL_S,
     FORECAST_TTL_S,
     IDEMPOTENCY_TTL_S,
+    OWNER_LINK_TTL_S,
     PACE_TTL_S,
     PERMANENT,
     QUOTA_TTL_S,
@@ -25,17 +27,23 @@ from backends.keys import (
     REPLAY_LOCK_TTL_S,
     SEEN_TTL_S,
     SESSION_TTL_S,
+    SUBSCRIBER_LEASE_TTL_S,
     TRAIL_TTL_S,
     Keys,
 )
+from backends.outbox import START, Outbox
 from backends.pace import Pace
 from backends.replays import Group
+from backends.subscribers import Told
 from backends.sweeps import Denied, Night
 from backends.waiting import Why
+from schemas.authorisation import Authorisation, Method
 from schemas.batch import Basis, Batch, Job, Lane, seal_context
 from schemas.case import Case
 from schemas.ids import new_id
-from schemas.outcome import Fault, Reason, Refusal
+from schemas.instrument import Instrument
+from schemas.notice import PlatformSuspended
+from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.result import LATENCY_BOUNDS_MS, AttemptData, JobResult, ResultEvent
 from schemas.state import State
 from tests.fixtures_valkey import NOON
@@ -66,6 +74,7 @@ def busy(backends: Backends) -> Backends:
     for known, platform, answer in [(case, "alpha", a) for a in answers] + [(case, "beta", answers[2])]:
         backends.store.apply(event(run, known, platform, answer=answer))
     backends.store.apply(event(run, new_id(), "alpha", answer=answers[0]))
+    answers_that_come_later(backends, run)
     backends.kept.bury_message("{", why="not JSON", queue="bulk", now=NOON)
     backends.admission.ask(
         "alpha", calls=2, calls_per_s=1, in_flight=4, hold_s=1, holder=new_id(), terms=BulkTerms(jobs_per_day=9)
@@ -76,7 +85,9 @@ def busy(backends: Backends) -> Backends:
     take_into_custody(backends, run, case)
     replay(backends, case)
     sweep(backends, case)
+    tell(backends)
     come_in(backends)
+    ask(backends, case)
     act = Action(what=What.DEAD_REPLAY, target="alpha", reason=f"for {NUMBER}", before={}, after={})
     backends.actions.append(act)
     return backends
@@ -90,6 +101,25 @@ def event(run: str, case: str, platform: str, *, answer: tuple[State, Reason | N
         jobs=(JobResult(case=case, state=answer[0], reason=answer[1], reference="R"),),
     )  # fmt: skip
     return ResultEvent(id=new_id(), time=NOON, subject=platform, data=data)
+
+
+def answers_that_come_later(backends: Backends, run: str) -> None:
+    """One that is owed, one its owner holds, one that came too late; a callback that was taken, one that was not."""
+    owed, held, ended = new_id(), new_id(), new_id()
+    cases = [
+        Case(
+            id=case, number=NUMBER, token=backends.vault.token(NUMBER), line=line, cutoff_at=CUTOFF,
+            basis=Basis.PLANNED_RELEASE, cycle=case, reference="", platforms=("alpha",),
+        )
+        for line, case in enumerate((owed, held, ended), start=4)
+    ]  # fmt: skip
+    backends.store.accept(run, cases, now=NOON)
+    for case, state in ((owed, State.ACCEPTED), (ended, State.EXPIRED), (ended, State.UNBOUND)):
+        backends.store.apply(event(run, case, "alpha", answer=(state, None)))
+    backends.store.apply(event(run, held, "alpha", answer=(State.ACCEPTED, Hold.USER_ACTION)))
+    assert backends.callbacks.begin("alpha", f"for {NUMBER}", b"{}") is None
+    backends.callbacks.end("alpha", f"for {NUMBER}", status=202, content={"taken": 1}, taken=1)
+    backends.callbacks.refuse("alpha", "signature", items=1, body=NUMBER.encode())
 
 
 def take_into_custody(backends: Backends, run: str, case: str) -> None:
@@ -125,6 +155,15 @@ def sweep(backends: Backends, case: str) -> None:
     assert 1 == backends.withdrawals.request([f"{case}.alpha"], now=NOON)
 
 
+def tell(backends: Backends) -> None:
+    """Let a platform's suspension be told to one subscriber, who did not want to hear of it."""
+    outbox = Outbox(backends.redis, backends.keys, wanted=True)
+    assert outbox.announce("gate:alpha", "suspended", PlatformSuspended(platform="alpha", reason="dns"))
+    assert backends.subscribers.lease("crm", holder="w")
+    posted = outbox.after(START, at_most=9)
+    backends.subscribers.give_up("crm", posted, told=Told(problem="HTTP 500"), place=posted[-1].place)
+
+
 def come_in(backends: Backends) -> None:
     """Make a key, begin a session, and ask for something once."""
     key, _ = backends.api_keys.create("pipeline", Scope.READ, by="somebody", now=NOON)
@@ -132,6 +171,19 @@ def come_in(backends: Backends) -> None:
     backends.paces.take(Pace(name="key", per_s=1, burst=2), key.id)
     asked = backends.idempotency.begin(caller=key.id, key=NUMBER, request=NUMBER)
     backends.idempotency.finish(asked, Answer(status=200, headers={}, body=b"{}"))
+
+
+def ask(backends: Backends, case: str) -> None:
+    """Let an owner authorise, follow a link and withdraw, and the operator record an instrument."""
+    ends = NOON + timedelta(days=1)
+    said = Authorisation(
+        platforms=("alpha",), notice_version="1", language="zh", method=Method.COUNTER, given_at=NOON, expires_at=ends
+    )
+    backends.authorisations.record(case, said, by="somebody", now=NOON)
+    backends.authorisations.withdraw(case, by="somebody", now=NOON)
+    backends.owner_links.make(case, now=NOON)
+    made = Instrument(key="notice", title="T", document_number="7", approver="A", valid_from=NOON, valid_until=ends)
+    backends.instruments.record(made, by="somebody", now=NOON)
 
 
 def batch_of(backends: Backends, run: str, case: str, *, platform: str) -> Batch:
@@ -183,6 +235,10 @@ def test_the_sequence_makes_a_key_of_every_family(busy: Backends) -> None:
         "session",
         "pace",
         "idempotency",
+        "owner-link",
+        "owner-links",
+        "callback",
+        "subscriber-lease",
     } == {family(key) for key in names(busy)}
 
 
@@ -199,8 +255,10 @@ def test_a_key_ends_when_its_file_says(busy: Backends) -> None:
     ends = {"seen": SEEN_TTL_S, "rate": ADMISSION_TTL_S, "slots": ADMISSION_TTL_S, "quota": QUOTA_TTL_S,
             "trail": TRAIL_TTL_S,
             "replay-lock": REPLAY_LOCK_TTL_S, "reclaimed": RECLAIMED_TTL_S,
-            "sweep-forecast": FORECAST_TTL_S, "session": SESSION_TTL_S, "pace": PACE_TTL_S,
-            "idempotency": IDEMPOTENCY_TTL_S}  # fmt: skip
+             "sweep-forecast": FORECAST_TTL_S, "session": SESSION_TTL_S, "pace": PACE_TTL_S,
+             "idempotency": IDEMPOTENCY_TTL_S, "owner-link": OWNER_LINK_TTL_S,
+             "owner-links": OWNER_LINK_TTL_S, "callback": CALLBACK_TTL_S,
+             "subscriber-lease": SUBSCRIBER_LEASE_TTL_S}  # fmt: skip
     for key in names(busy):
         if family(key) in ends:
             assert ends[family(key)] == pytest.approx(redis.ttl(key), abs=5)

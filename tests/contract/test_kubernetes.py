@@ -12,7 +12,7 @@ from ops.supervisor import _STOP_S
 from schemas.batch import Lane
 
 FOLDER = Path(__file__).parents[2] / "examples" / "kubernetes"
-ROLES = ("worker", "recorder", "scheduler")
+ROLES = ("worker", "recorder", "scheduler", "console")
 # What a trigger of KEDA cannot do without, and what else it may say here.
 TRIGGERS = {
     "redis": ({"address", "listName", "listLength"}, "listName", "listLength"),

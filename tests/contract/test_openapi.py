@@ -4,12 +4,14 @@ import base64
 import hmac
 import importlib.util
 import json
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.client import HTTPConnection
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,15 +19,23 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from typing_extensions import override
 
+from backends.bootstrap import Backends
+from backends.clock import ManualClock
 from backends.manifests import Item
+from backends.signature import verify
+from ops.callback_desk import CallbackDesk
 from platforms.catalogue import Catalogue
 from platforms.model import CANONICAL_OUTCOMES
+from platforms.model import Platform as Entry
 from schemas.batch import JOBS_MAX, Basis, Job
 from schemas.ids import ID_PATTERN, derive, job_id
 from schemas.outcome import Outcome, Refusal
 from schemas.result import DETAIL_CHARS_MAX
-from workers.connector import build_calls, build_withdrawal
+from tests.command import wait_until, write_platform
+from workers.callback import ITEMS_MAX, read_callback
+from workers.connector import build_calls, build_polls, build_withdrawal
 from workers.transport import Call
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +43,8 @@ Json = dict[str, Any]
 DOC: Json = yaml.safe_load((ROOT / "docs" / "unbind-v1.openapi.yaml").read_text(encoding="utf-8"))
 BULK = DOC["paths"]["/v1/renewals"]["post"]
 SINGLE = DOC["paths"]["/v1/renewal"]["post"]
+POLL = DOC["paths"]["/v1/polls"]["post"]
+CALLBACK = DOC["webhooks"]["answersLater"]["post"]
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four b.").decode()
 CUTOFF = "2026-12-01T00:00:00+08:00"
 
@@ -64,7 +76,7 @@ def properties(name: str) -> Json:
 
 def bodies() -> Iterator[tuple[str, Json, object]]:
     """Return every example of a body with its schema."""
-    for operation in (BULK, SINGLE):
+    for operation in (BULK, SINGLE, POLL, CALLBACK):
         contents = {"request": operation["requestBody"]["content"]}
         contents |= {status: resolve(r)["content"] for status, r in operation["responses"].items()}
         for place, content in contents.items():
@@ -111,10 +123,17 @@ class Platform:
         handler = module.Handler
         handler.record, handler.secret = module.Record(record), SECRET
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.unbind, self.signed = module.unbind, module.signed
+        self.unbind, self.signed, self.later = module.unbind, module.signed, module.Later
         self.close_record = handler.record._file.close
 
-    def post(self, body: object, *, secret: str = SECRET, late_s: int = 0) -> tuple[int, Any]:
+    def answer_later(self, after_s: float, *, url: str) -> None:
+        """Let it answer 202 from now on."""
+        handler: Any = self.server.RequestHandlerClass
+        handler.later = self.later(after_s, url=url, secret=SECRET)
+
+    def post(
+        self, body: object, *, secret: str = SECRET, late_s: int = 0, path: str = "/v1/renewals"
+    ) -> tuple[int, Any]:
         """Call as the dispatcher does; return status and body."""
         raw, stamp = json.dumps(body).encode(), str(int(time.time()) - late_s)
         key = base64.b64decode(secret.removeprefix("whsec_"))
@@ -127,7 +146,7 @@ class Platform:
             "webhook-signature": f"v1,AAAA v1,{signature}",
         }
         connection = HTTPConnection("127.0.0.1", self.server.server_port, timeout=5)
-        connection.request("POST", "/v1/renewals", body=raw, headers=headers)
+        connection.request("POST", path, body=raw, headers=headers)
         response = connection.getresponse()
         answer = json.loads(response.read())
         connection.close()
@@ -315,3 +334,110 @@ def test_a_withdrawal_is_what_the_document_says(reference: str | None) -> None:
     assert len(call.headers["Idempotency-Key"]) <= 80
     example = DOC["paths"]["/v1/withdrawals"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     named("Withdrawal").validate(example["goesBack"]["value"])
+
+
+# -- answers that come later -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["json", "bulk-json"])
+def test_a_poll_is_what_the_document_says(protocol: str) -> None:
+    """No number, no case: an id and the platform's own reference."""
+    poll = {"endpoint": "https://acme.example/v1/polls", "delays_s": [60]}
+    entry = platform_of(protocol=protocol, poll=poll)
+    one, two = items(2)
+    jobs = {one["id"]: "N-1", two["id"]: None}
+    calls = build_polls(entry, jobs, message=derive("m"), credentials=(), now=datetime.now(UTC))
+    assert {"json": 2, "bulk-json": 1}[protocol] == len(calls)
+    schema = POLL["requestBody"]["content"]["application/json"]["schema"]
+    for call in calls:
+        assert poll["endpoint"] == call.url
+        assert validator(schema).is_valid(json.loads(call.body))
+        assert call.headers["Idempotency-Key"].startswith("poll.")
+        assert "138" not in call.body.decode()
+
+
+def platform_of(**fields: object) -> Entry:
+    """Return the example platform's entry with other fields."""
+    entry = Catalogue.load(ROOT / "examples" / "catalogue").get("acme")
+    return Entry.model_validate(entry.model_dump() | {"auth": {"scheme": "none"}, "limits": {}} | fields)
+
+
+@pytest.mark.parametrize("example", CALLBACK["requestBody"]["content"]["application/json"]["examples"].values())
+def test_a_callback_of_the_document_is_understood(example: Json) -> None:
+    """What an integrator copies is taken, each result of it."""
+    body = json.dumps(example["value"]).encode()
+    reading = read_callback(platform_of(outcomes=CANONICAL_OUTCOMES | {"OK": "UNBOUND"}), body)
+    assert () == reading.wrong
+    assert len(example["value"].get("results", [1])) == len(reading.said)
+
+
+def test_the_bounds_of_a_callback_are_those_of_the_code() -> None:
+    """Who collects results knows when to send them."""
+    many = DOC["components"]["schemas"]["Callback"]["anyOf"][1]["properties"]["results"]
+    assert ITEMS_MAX == many["maxItems"]
+    assert {"id", "code", "reason", "reference", "next"} == set(properties("CallbackResult"))
+
+
+def test_the_example_server_answers_later_by_callback_and_by_poll(platform: Platform) -> None:
+    """202 with a reference; then the very answers of its record, signed, sent again until they are taken."""
+    heard: list[tuple[Json, bytes]] = []
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), listening(heard))
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        platform.answer_later(0.2, url=f"http://127.0.0.1:{listener.server_port}/v1/callbacks/acme")
+        sent = items(3)
+        status, accepted = platform.post({"batch": derive("b"), "items": sent})
+        assert (202, True) == (status, named("Accepted").is_valid(accepted))
+        asked = {"items": [{"id": item["id"], "reference": None} for item in sent]}
+        assert (200, {"results": []}) == platform.post(asked, path="/v1/polls")
+        wait_until(lambda: heard, what="a callback", seconds=20)
+    finally:
+        listener.shutdown()
+        thread.join()
+        listener.server_close()
+    ((headers, body),) = heard
+    assert "msg_" in verify([SECRET], headers, body, now=datetime.now(UTC))
+    assert [] == [error.message for error in named("Callback").iter_errors(json.loads(body))]
+    _, polled = platform.post(asked, path="/v1/polls")
+    assert json.loads(body) == polled
+    assert [item["id"] for item in sent] == [result["id"] for result in polled["results"]]
+
+
+def listening(heard: list[tuple[Json, bytes]]) -> type[BaseHTTPRequestHandler]:
+    """Return a server that takes callbacks."""
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(202)
+            self.end_headers()
+
+        @override
+        def log_message(self, *args: object) -> None:
+            """Stay quiet."""
+
+    return Listener
+
+
+def test_the_callback_of_the_guide_is_taken(backends: Backends, tmp_path: Path) -> None:
+    """The commands of docs/integrate.md make a callback, as the shell of an integrator does, and the desk takes it."""
+    guide = (ROOT / "docs" / "integrate.md").read_text(encoding="utf-8")
+    _, _, rest = guide.partition("To try it by hand, with a job that your platform has accepted:\n```\n")
+    block = rest.partition("```")[0]
+    # What curl is given is printed instead of sent: the desk stands in this process.
+    script = 'curl() { printf "%s\\0" "$@"; }\n' + block
+    environment = {"PATH": os.environ["PATH"], "ACME_CALLBACK_SECRET": SECRET}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, env=environment)
+    arguments = done.stdout.decode().split("\0")[:-1]
+    headers = dict(arguments[at + 1].split(": ", 1) for at, word in enumerate(arguments) if word == "-H")
+    body = arguments[arguments.index("-d") + 1].encode()
+    write_platform(tmp_path, "acme", callback={"secret": "env:ACME_CALLBACK_SECRET"}, outcomes={"OK": "UNBOUND"})
+    desk = CallbackDesk(backends, Catalogue.load(tmp_path), keys={"acme": (SECRET,)}, publish=backends.store.apply)
+    assert isinstance(backends.clock, ManualClock)
+    backends.clock.set(datetime.now(UTC))
+    reply = desk.take("acme", {name.lower(): value for name, value in headers.items()}, body)
+    # The job of the guide is nobody's here: that it was understood and not found says that all before it was right.
+    assert (422, "id") == (reply.status, reply.content["errors"][0]["field"])
+    assert "foreign" == backends.callbacks.newest(at_most=1)[0].why

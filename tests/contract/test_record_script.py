@@ -3,7 +3,7 @@
 import struct
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha1
 from typing import Any
@@ -15,20 +15,21 @@ from hypothesis import strategies as st
 
 from backends.bootstrap import Backends
 from backends.connect import text
+from backends.kept import Kind
 from backends.record_arguments import detail_of
 from backends.store import Accepted, Applied, Known
 from schemas.batch import Basis
 from schemas.case import Case
 from schemas.ids import derive, job_id, new_id
-from schemas.outcome import REASON_CODES, Fault, Outcome, Reason, Refusal
-from schemas.record import JobRecord, merge
-from schemas.result import LATENCY_BOUNDS_MS, Alike, AttemptData, JobResult, ResultEvent
+from schemas.outcome import REASON_CODES, Fault, Hold, Outcome, Reason, Refusal
+from schemas.record import JobRecord, contradicts, is_late, merge
+from schemas.result import ANSWERED, LATENCY_BOUNDS_MS, Alike, AttemptData, JobResult, ResultEvent
 from schemas.state import STATES, Holder, State, verdict
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE, stored
 
 PLATFORMS = ("alpha", "beta")
 CASES = 3
-SETTLING = {Holder.NOBODY, Holder.PERSON}
+SETTLING = {Holder.NOBODY, Holder.OPERATOR}
 STRANGER = CASES  # the number of a case that nobody has accepted
 
 
@@ -49,7 +50,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One result event. `execution` tells two workers apart that ran the same attempt."""
+    """One result event. `execution` tells two workers apart that ran the same attempt.
+
+    With `later` it is an answer that came later, and no attempt.
+    """
 
     platform: str
     attempt: int
@@ -60,6 +64,7 @@ class Step:
     calls: int
     by_place: bool
     said: tuple[Said, ...]
+    later: bool = False
 
 
 @dataclass(slots=True)
@@ -75,6 +80,8 @@ class World:
     details: dict[tuple[str, str], bytes] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
     disputes: list[dict[str, Any]] = field(default_factory=list)
+    late: list[dict[str, Any]] = field(default_factory=list)
+    accepted: dict[str, int] = field(default_factory=dict)
     orphans: list[dict[str, Any]] = field(default_factory=list)
     counted: dict[str, Counter[str]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
@@ -110,7 +117,8 @@ class World:
             faults={"timeout": 1} if step.calls > 1 else {},
             **self._told(step),
         )
-        return ResultEvent(id=derive(self.cases[0], repr(step)), time=started, subject=platform, data=data)
+        event = ResultEvent(id=derive(self.cases[0], repr(step)), time=started, subject=platform, data=data)
+        return event.model_copy(update={"type": ANSWERED}) if step.later else event
 
     def _told(self, step: Step) -> dict[str, Any]:
         """The results: some by their places in the first run's manifest, the others by the names of their cases."""
@@ -146,7 +154,7 @@ class World:
             answer[self._hear_job(job, event)] += 1
             answer["disputed"] += self._contradicted
         data = event.data
-        for counter in (self._counter(data.run), self._counter(data.platform)):
+        for counter in () if event.type == ANSWERED else (self._counter(data.run), self._counter(data.platform)):
             counter.update({"attempts": 1, "calls": data.calls, "status:200": data.calls, "latency:0": data.calls})
             counter.update({f"fault:{name}": count for name, count in data.faults.items()})
         return Applied(
@@ -167,13 +175,13 @@ class World:
             return "orphaned"
         known, change = self.records.get(key, JobRecord()), change_of(job, event)
         new = self.records[key] = merge(known, change)
-        if (
-            STATES[known.state].final
-            and STATES[job.state].final
-            and (known.state, known.reason) != (job.state, job.reason)
-        ):
+        same = (known.state, known.reason) == (job.state, job.reason)
+        if contradicts(known.state, job.state, same=same):
             self._contradicted = True
             self.disputes.append(dispute(known, job, event))
+        elif is_late(known.state, job.state):
+            self.late.append(dispute(known, job, event))
+        self._expect(job_id(*key), known, new, ended_s=int(event.data.ended_at.timestamp()))
         detail = detail_of(job, event, reference=job.reference) or b""
         assert isinstance(detail, bytes)
         if change.place > known.place:
@@ -186,6 +194,13 @@ class World:
         if (known.place, known.state, known.reason) == (change.place, change.state, change.reason) and detail:
             self.details[key] = min(detail, self.details.get(key) or detail, key=lambda text: sha1(text).digest())
         return "unchanged"
+
+    def _expect(self, job: str, known: JobRecord, new: JobRecord, *, ended_s: int) -> None:
+        """Note whether the platform owes an answer, and since when."""
+        if new.state is not State.ACCEPTED:
+            self.accepted.pop(job, None)
+        elif new != known:
+            self.accepted[job] = (new.first_sent_s or ended_s) * 1000
 
     def _counter(self, name: str) -> Counter[str]:
         return self.counted.setdefault(name, Counter())
@@ -214,7 +229,11 @@ class World:
         """Everything the status store must hold."""
         assert {job_id(*key) for key, record in self.records.items() if record.state is State.DEAD} == set(self.dead)
         assert {key for key, record in self.records.items() if not STATES[record.state].final} <= set(self.details)
-        found: dict[str, Any] = {"dead": self.dead, "disputes": self.disputes, "orphans": self.orphans}
+        assert {job_id(*k) for k, record in self.records.items() if record.state is State.ACCEPTED} == set(
+            self.accepted
+        )
+        found: dict[str, Any] = {"dead": self.dead, "disputes": self.disputes, "late": self.late}
+        found |= {"orphans": self.orphans, "accepted": self.accepted, "polls": dict.fromkeys(self.accepted, 0)}
         for case in self.cases[:CASES]:
             at = {platform: (case, platform) for platform in self.platforms}
             found[f"jobs {case}"] = {"#": struct.pack(">HH", *self.rolled_up(case))} | {
@@ -231,7 +250,10 @@ class World:
         mine = set(self.cases)
         dead = {text(job): int(at) for job, at in redis.zrange(keys.dead, 0, -1, withscores=True)}
         found: dict[str, Any] = {"dead": {job: at for job, at in dead.items() if job[:26] in mine}}
-        for name, key in (("disputes", keys.disputes), ("orphans", keys.orphans)):
+        for index, key_of in (("accepted", keys.accepted), ("polls", keys.polls)):
+            pairs = [pair for at in self.platforms for pair in redis.zrange(key_of(at), 0, -1, withscores=True)]
+            found[index] = {text(job): int(at) for job, at in pairs}
+        for name, key in (("disputes", keys.disputes), ("late", keys.late), ("orphans", keys.orphans)):
             entries = [orjson.loads(entry) for entry in redis.lrange(key, 0, -1)]
             found[name] = [entry for entry in entries if entry["case"] in mine]
         for case in self.cases[:CASES]:
@@ -285,7 +307,7 @@ def change_of(job: JobResult, event: ResultEvent) -> JobRecord:
         reason=job.reason,
         attempts=event.data.attempt,
         generation=event.data.generation,
-        first_sent_s=int(event.data.started_at.timestamp()),
+        first_sent_s=0 if event.type == ANSWERED else int(event.data.started_at.timestamp()),
         settled_s=ended if STATES[job.state].holder in SETTLING else 0,
     )
 
@@ -310,6 +332,8 @@ FINALS: list[tuple[State, Reason | None]] = [
     (State.NO_BINDING, None),
     (State.REFUSED, Refusal.LEGAL_HOLD),
     (State.REFUSED, Refusal.FUNDS_OR_DEBT),
+    (State.EXPIRED, Hold.DEADLINE),
+    (State.DELIVERED_UNCONFIRMED, Hold.DEADLINE),
 ]
 OPEN: list[tuple[State, Reason | None]] = [
     (State.WAITING, Fault.TIMEOUT),
@@ -340,6 +364,7 @@ def steps(draw: st.DrawFn, finals: dict[tuple[int, str], list[tuple[State, Reaso
         calls=draw(st.integers(1, 2)),
         by_place=draw(st.booleans()),
         said=tuple(said),
+        later=draw(st.booleans()),
     )
 
 
@@ -391,6 +416,9 @@ def nameless(world: World) -> list[str]:
     names |= {name: f"platform {number}" for number, name in enumerate(world.platforms)}
     found = world.found()
     assert [] == found.pop("disputes")
+    found["late"] = {str(place): (entry["case"], entry["other"]) for place, entry in enumerate(found.pop("late"))}
+    # Since when an answer is owed that came before its call was recorded depends on which answer came first.
+    found["accepted"] = dict.fromkeys(found.pop("accepted"))
     orphans = [(entry["case"], entry["platform"], entry["state"]) for entry in found.pop("orphans")]
     lines = [f"orphan {entry}" for entry in orphans] + [f"dead {job}" for job in found.pop("dead")]
     lines += [f"{key} {name} {value}" for key, values in found.items() for name, value in values.items()]
@@ -418,6 +446,24 @@ def test_a_final_answer_stays_and_its_contradiction_is_kept(backends: Backends) 
     (kept,) = [orjson.loads(entry) for entry in backends.redis.lrange(backends.keys.disputes, 0, -1)]
     assert (STATES[State.NO_BINDING].code, STATES[State.UNBOUND].code) == (kept["kept"], kept["other"])
     assert (world.cases[0], world.platforms[0]) == (kept["case"], kept["platform"])
+
+
+@pytest.mark.parametrize("state", [State.EXPIRED, State.DELIVERED_UNCONFIRMED])
+def test_an_answer_after_the_deadline_is_late_and_no_dispute(backends: Backends, state: State) -> None:
+    """That nobody answered in time stays true; what the platform did in the end is kept, and seen in the trail."""
+    world = World(backends)
+    world.accept()
+    backends.store.apply(world.event(only(0, State.ACCEPTED)))
+    backends.store.apply(world.event(only(0, state, Hold.DEADLINE, at_s=5)))
+    late = world.event(replace(only(0, State.UNBOUND, at_s=9), later=True))
+    assert Applied(unchanged=1) == backends.store.apply(late)
+    record = backends.store.case(world.cases[0]).record(world.platforms[0])
+    assert (state, False) == (record.state, record.disputed)
+    (kept,) = backends.kept.newest(Kind.LATE, at_most=5)
+    assert (STATES[state].code, STATES[State.UNBOUND].code) == (kept.content["kept"], kept.content["other"])
+    assert 0 == backends.kept.count(Kind.DISPUTES)
+    trail = backends.dead.trail(job_id(world.cases[0], world.platforms[0]))
+    assert [State.ACCEPTED, state, State.UNBOUND] == [step.state for step in trail]
 
 
 def test_a_result_for_an_unknown_case_is_kept(backends: Backends) -> None:

@@ -100,7 +100,8 @@ def test_a_platform_is_told_once_and_its_word_is_kept(backends: Backends, catalo
     (call,) = transport.calls
     assert (WITHDRAW, f"withdraw.{job}") == (call.url, call.headers["Idempotency-Key"])
     case = job.partition(".")[0]
-    assert {"id": job, "case": case, "number": "+8613800000000", "reference": None} == orjson.loads(call.body)
+    told = {"id": job, "case": case, "number": "+8613800000000", "reference": None, "cause": "number_returned"}
+    assert told == orjson.loads(call.body)
 
 
 def test_a_platform_without_such_a_way_is_left_to_a_person(backends: Backends, catalogue: Catalogue) -> None:

@@ -2,8 +2,12 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks.__main__ import main
 from tests.command import COMMAND
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +28,12 @@ def test_a_quick_run_measures_the_real_thing_and_judges_nothing(tmp_path: Path) 
     assert bulk["figures"]["steady_jobs_per_s"]["median"] > 0
 
 
-def test_a_scenario_that_does_not_exist_is_a_mistake_of_usage(tmp_path: Path) -> None:
+def test_a_scenario_that_does_not_exist_is_a_mistake_of_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Somebody who mistypes a name must not believe that all of it has passed."""
-    done = subprocess.run(
-        [COMMAND, "bench", "bulky"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False, timeout=60
-    )
-    assert 2 == done.returncode
-    assert "unknown scenario bulky; there are bulk, " in done.stderr
+    monkeypatch.setattr(sys, "argv", ["renewal bench", "bulky"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert 2 == ended.value.code
+    assert "unknown scenario bulky; there are bulk, " in capsys.readouterr().err

@@ -12,6 +12,8 @@ from backends.api_keys import Scope
 from backends.bootstrap import Backends
 from ops.api.app import make_app
 from ops.api.door import Door
+from ops.console.place import PREFIX
+from ops.console.visitor import COOKIE
 from schemas.outcome import Fault, Refusal
 from schemas.state import State
 from tests.fixtures_browser import Visitor, faults_of, served
@@ -36,6 +38,12 @@ class Console:
         page.get_by_label(re.compile("Key|密钥")).fill(self.key)
         page.get_by_role("button", name=re.compile("Log in|登录")).click()
         expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Overview|总览"))
+
+    def enter(self, page: Page, path: str = "/") -> None:
+        """Open a page with a session that has begun already: once in this file is often enough to type a key."""
+        cookie, _ = self.backends.sessions.begin(self.key.split("_")[1])
+        page.context.add_cookies([{"name": COOKIE, "value": cookie, "url": f"{self.address}{PREFIX}/"}])
+        page.goto(f"{self.address}{PREFIX}{path}")
 
     @property
     def pages(self) -> list[str]:
@@ -83,8 +91,7 @@ def test_every_page_fits_is_readable_and_breaks_no_policy(
 def test_a_platform_is_paused_with_a_reason_by_hand(console: Console, look: Visitor) -> None:
     """From the board to the gate: search, tick, say why, and see it."""
     page = look()
-    console.log_in(page)
-    page.get_by_role("link", name="Platforms", exact=True).click()
+    console.enter(page, "/platforms")
     page.get_by_role("searchbox").fill("alp")
     expect(page.get_by_role("row")).to_have_count(2)
     assert "q=alp" in page.url
@@ -109,7 +116,7 @@ def test_a_platform_is_paused_with_a_reason_by_hand(console: Console, look: Visi
 def test_what_changes_is_seen_without_loading_the_page_again(console: Console, look: Visitor) -> None:
     """Somebody who watches at night sees the next dead letter by itself."""
     page = look()
-    console.log_in(page)
+    console.enter(page)
     dead = page.locator(".figures a[href$='/dead'] dd").first
     expect(dead).to_have_text("2")
     record(console.backends, "alpha", console.cases[7:], generation=1, reason=Fault.TIMEOUT, state=State.DEAD)
@@ -120,7 +127,7 @@ def test_what_changes_is_seen_without_loading_the_page_again(console: Console, l
 def test_language_and_theme_are_switched_and_stay(console: Console, look: Visitor) -> None:
     """A shift changes at six, and the next reads Chinese in the dark."""
     page = look()
-    console.log_in(page)
+    console.enter(page)
     page.get_by_role("button", name="中文").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("总览")
     page.get_by_role("button", name="跟随系统").click()
@@ -133,7 +140,7 @@ def test_language_and_theme_are_switched_and_stay(console: Console, look: Visito
 def test_the_pages_are_worked_with_by_keyboard(console: Console, look: Visitor) -> None:
     """Who looks at eighty things an hour does not reach for the mouse."""
     page = look()
-    console.log_in(page)
+    console.enter(page)
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -153,8 +160,7 @@ def test_the_pages_are_worked_with_by_keyboard(console: Console, look: Visitor) 
 def test_everything_works_without_javascript(console: Console, look: Visitor) -> None:
     """A terminal server's old browser is enough to stop a platform."""
     page = look(script=False)
-    console.log_in(page)
-    page.goto(f"{console.address}/console/platforms")
+    console.enter(page, "/platforms")
     page.get_by_role("searchbox").fill("alpha")
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_role("row")).to_have_count(2)
@@ -167,8 +173,7 @@ def test_everything_works_without_javascript(console: Console, look: Visitor) ->
 def test_a_request_is_followed_from_its_number_to_its_attempts(console: Console, look: Visitor) -> None:
     """The customer's desk has a number and wants to know whose turn it is."""
     page = look()
-    console.log_in(page)
-    page.keyboard.type("gn")
+    console.enter(page, "/numbers")
     page.get_by_label("Phone number").fill("138 0000 0000")
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("138****0000")

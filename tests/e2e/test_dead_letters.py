@@ -36,7 +36,7 @@ def replay_of(done: Done) -> str:
 def test_a_platform_that_rejected_everything_is_mended_and_its_dead_letters_settle(tmp_path: Path) -> None:
     """The night operator's task: thirty jobs of one platform died, and none may be lost or sent twice."""
     with Rig(tmp_path, catalogue=limits_of(ONE_A_CALL)) as rig:
-        told = rig.renewal.run
+        told = rig.renewal.look
         rig.submit(write_input(tmp_path / "input.csv", numbers(NUMBERS)))
         rig.world.order(ILL, "reject_batch", status=400, cases=[case.id for case in rig.jobs.cases()])
         rig.up(workers=1)
@@ -86,7 +86,7 @@ def test_what_a_number_waits_for_is_seen_hurried_and_cancelled(rig: Rig) -> None
     later = datetime.now(UTC) + timedelta(hours=1)
     mine = wait(rig.backends, ILL, [first], due=later, why=Why.PAUSED)
     other = wait(rig.backends, WELL, [second], due=later)
-    told = rig.renewal.run
+    told = rig.renewal.look
 
     (row,) = rows_of(told("retries", "list", "--number", "-", "-o", "json", stdin="+86 138 0000 0000\n"))
     assert (mine.id, ILL, "paused", 1, False) == (row["batch"], row["platform"], row["why"], row["jobs"], row["leased"])
@@ -116,7 +116,7 @@ def test_what_a_number_waits_for_is_seen_hurried_and_cancelled(rig: Rig) -> None
 def test_dead_letters_are_exported_revealed_on_record_and_given_up(rig: Rig) -> None:
     """What cannot be mended is handed over by file, asked about by number, and ended with a reason."""
     first, _ = die(rig.backends, [ILL], count=2)
-    told = rig.renewal.run
+    told = rig.renewal.look
     header, *lines = told("dead", "export").out.splitlines()
     assert ("number,case,platform,reason,died_at", 2) == (",".join(header.split(",")[:5]), len(lines))
     assert "13800000000" not in told("dead", "list").out + told("dead", "show", f"{first}.{ILL}").out

@@ -27,9 +27,9 @@ def test_a_night_is_foreseen_at_the_command_line(renewal: Renewal, valkey: Embed
     assert ("alpha", 1000, "2099-11-03T16:00:01Z", 400, "quota") == tuple(first.values())
     assert ("beta", 0, None) == (second["platform"], second["spill"], second["why"])
     assert "2,000 jobs, done 2099-11-03T16:00:01Z; 400 are left after 2099-11-03T10:00:00Z" in done.err
-    table = renewal.run(*night)
+    table = renewal.look(*night)
     assert "at risk" in table.err
     assert "2099-11-04" in table.out
     assert [2, 2, 5] == [
-        renewal.run("forecast", *words).code for words in ([], [*night[1:], "--run", "x"], ["--run", "x"])
+        renewal.look("forecast", *words).code for words in ([], [*night[1:], "--run", "x"], ["--run", "x"])
     ]

@@ -57,12 +57,12 @@ def rows(done: Done) -> list[dict[str, Any]]:
 def test_without_a_system_the_catalogue_is_listed_and_nothing_is_started(renewal: Renewal, tmp_path: Path) -> None:
     """Who reads the catalogue on a laptop wants no server."""
     write_platform(tmp_path / "catalogue", "alpha")
-    done = renewal.run("platforms", "list", "-o", "json", RENEWAL_CATALOGUE=str(tmp_path / "catalogue"))
+    done = renewal.look("platforms", "list", "-o", "json", RENEWAL_CATALOGUE=str(tmp_path / "catalogue"))
     (row,) = rows(done)
     assert ("alpha", "bulk-json") == (row["key"], row["protocol"])
     assert "not up" in done.err
     assert not renewal.data.exists()
-    asked = renewal.run("platforms", "list", "--state", "paused", RENEWAL_CATALOGUE=str(tmp_path / "catalogue"))
+    asked = renewal.look("platforms", "list", "--state", "paused", RENEWAL_CATALOGUE=str(tmp_path / "catalogue"))
     assert 2 == asked.code, asked.told
 
 
@@ -72,13 +72,13 @@ def test_a_platform_is_paused_seen_and_resumed_and_all_is_on_record(desk: Renewa
         "platforms", "pause", "alpha", "--for", "2h", "--reason", f"owner of {NUMBER}", "--as", "li", "-o", "json"
     )
     assert ("flowing", "paused") == (rows(paused)[0]["before"]["state"], rows(paused)[0]["after"]["state"])
-    first, second = rows(desk.run("platforms", "list", "-o", "json"))
+    first, second = rows(desk.look("platforms", "list", "-o", "json"))
     assert (("alpha", "paused"), ("beta", "flowing")) == tuple((row["key"], row["state"]) for row in (first, second))
     assert set(first) >= HEALTH
-    assert ["alpha"] == [row["key"] for row in rows(desk.run("platforms", "list", "--state", "paused", "-o", "json"))]
-    resumed = desk.run("platforms", "resume", "alpha", "--reason", "they are ready")
+    assert ["alpha"] == [row["key"] for row in rows(desk.look("platforms", "list", "--state", "paused", "-o", "json"))]
+    resumed = desk.look("platforms", "resume", "alpha", "--reason", "they are ready")
     assert 0 == resumed.code, resumed.told
-    actions = rows(desk.run("actions", "list", "--target", "alpha", "--since", "1h", "-o", "json"))
+    actions = rows(desk.look("actions", "list", "--target", "alpha", "--since", "1h", "-o", "json"))
     assert ["platform.pause", "platform.resume"] == [action["what"] for action in actions]
     assert actions[0]["who"].startswith("li (")
     assert "owner of 138****78" == actions[0]["reason"]
@@ -97,16 +97,16 @@ def test_show_says_all_about_one_platform(desk: Renewal) -> None:
     backends = stores(desk)
     die(backends, ["alpha"], count=3)
     backends.close()
-    limited = desk.run("platforms", "limit", "alpha", "--calls-per-s", "2.5", "--reason", "slow")
+    limited = desk.look("platforms", "limit", "alpha", "--calls-per-s", "2.5", "--reason", "slow")
     assert 0 == limited.code, limited.told
-    done = desk.run("platforms", "show", "alpha", "-o", "json")
+    done = desk.look("platforms", "show", "alpha", "-o", "json")
     assert 0 == done.code, done.told
     shown = json.loads(done.out)
     assert (10.0, 2.5, 2.5) == (
         shown["limits"]["calls_per_s"], shown["health"]["rate_limit"], shown["gate"]["limit_calls_per_s"]
     )  # fmt: skip
     assert [(Fault.REJECTED_REQUEST.value, 3)] == [(each["reason"], each["count"]) for each in shown["dead_groups"]]
-    assert "dead_groups" in desk.run("platforms", "show", "alpha").out
+    assert "dead_groups" in desk.look("platforms", "show", "alpha").out
 
 
 WRONG = {
@@ -126,7 +126,7 @@ WRONG = {
 def test_what_is_wrong_is_named_and_changes_nothing(desk: Renewal, name: str) -> None:
     """At night people mistype; the exit code tells a script, the message a person."""
     arguments, code, word = WRONG[name]
-    done = desk.run(*arguments)
+    done = desk.look(*arguments)
     assert code == done.code, done.told
     assert word in done.err
     assert "Traceback" not in done.err
@@ -137,10 +137,10 @@ def test_what_is_wrong_is_named_and_changes_nothing(desk: Renewal, name: str) ->
 
 def test_a_dry_run_shows_and_changes_nothing(desk: Renewal) -> None:
     """Look before you turn."""
-    done = desk.run("platforms", "suspend", "alpha", "beta", "--reason", "x", "--dry-run", "-o", "json")
+    done = desk.look("platforms", "suspend", "alpha", "beta", "--reason", "x", "--dry-run", "-o", "json")
     assert [("suspended", True)] * 2 == [(row["after"]["state"], row["dry_run"]) for row in rows(done)]
-    assert {"flowing"} == {row["state"] for row in rows(desk.run("platforms", "list", "-o", "json"))}
-    assert [] == rows(desk.run("actions", "list", "-o", "json"))
+    assert {"flowing"} == {row["state"] for row in rows(desk.look("platforms", "list", "-o", "json"))}
+    assert [] == rows(desk.look("actions", "list", "-o", "json"))
 
 
 def test_alerts_exit_1_and_name_their_page(desk: Renewal) -> None:
@@ -153,8 +153,9 @@ def test_alerts_exit_1_and_name_their_page(desk: Renewal) -> None:
     for role in ("worker", "recorder", "scheduler"):
         backends.heartbeats.beat(role, facts={})
     backends.close()
-    assert [] == rows(desk.run("alerts", "-o", "json"))
-    assert (0, "") == (desk.run("alerts").code, desk.run("alerts").out)
+    assert [] == rows(desk.look("alerts", "-o", "json"))
+    quiet = desk.look("alerts")
+    assert (0, "") == (quiet.code, quiet.out)
 
 
 def test_queues_workers_and_top_show_the_whole(desk: Renewal) -> None:
@@ -162,9 +163,9 @@ def test_queues_workers_and_top_show_the_whole(desk: Renewal) -> None:
     backends = stores(desk)
     backends.heartbeats.beat("worker", facts={"running": 2, "platforms": ["alpha"], "batches": 5})
     backends.close()
-    queues = {(row["what"], row["name"]) for row in rows(desk.run("queues", "-o", "json"))}
+    queues = {(row["what"], row["name"]) for row in rows(desk.look("queues", "-o", "json"))}
     assert {("queue", "bulk"), ("custody", "begun"), ("waiting", "due now"), ("for a person", "dead")} <= queues
-    (worker,) = rows(desk.run("workers", "-o", "json"))
+    (worker,) = rows(desk.look("workers", "-o", "json"))
     assert ("worker", "alive", 2, 5) == tuple(worker[name] for name in ("role", "state", "running", "done"))
     top = desk.run("top", "--once", FORCE_COLOR="")
     assert 0 == top.code, top.told

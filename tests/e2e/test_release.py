@@ -60,10 +60,10 @@ def test_one_number_is_answered_by_the_exit_code_and_in_json(desk: Renewal) -> N
     assert [{"missing": "refused", "platform": "beta", "state": "REFUSED", "reason": "funds_or_debt"}] == (
         json.loads(refused.out)["why"]
     )
-    assert 0 == desk.run(*ask, "--level", "CLEAN_WITH_EXCEPTIONS", stdin=mobile(1)).code
-    untried = desk.run("release", "check", "--number", "-", "--level", "CLEAN_WITH_EXCEPTIONS", stdin=mobile(2))
+    assert 0 == desk.look(*ask, "--level", "CLEAN_WITH_EXCEPTIONS", stdin=mobile(1)).code
+    untried = desk.look("release", "check", "--number", "-", "--level", "CLEAN_WITH_EXCEPTIONS", stdin=mobile(2))
     assert (6, True) == (untried.code, "may NOT be sold" in untried.out), untried.told
-    unknown = desk.run(*ask, stdin=mobile(3))
+    unknown = desk.look(*ask, stdin=mobile(3))
     assert (5, False) == (unknown.code, json.loads(unknown.out)["may_be_sold"]), unknown.told
     for done in (clean, refused, untried, unknown):
         assert mobile(0)[3:] not in done.out + done.err
@@ -71,10 +71,10 @@ def test_one_number_is_answered_by_the_exit_code_and_in_json(desk: Renewal) -> N
 
 def test_a_run_is_listed_for_people_and_for_programs(desk: Renewal, tmp_path: Path) -> None:
     """On a pipe all numbers; in a table those that need somebody; nowhere a number in the clear."""
-    table = desk.run("release", "list")
+    table = desk.look("release", "list")
     assert (0, True) == (table.code, "1 numbers may be sold, 2 may not" in table.err), table.told
     assert "beta refused (funds_or_debt)" in table.out
-    listed = {lines: desk.run("release", "list", "-o", lines) for lines in ("json", "csv")}
+    listed = {lines: desk.look("release", "list", "-o", lines) for lines in ("json", "csv")}
     assert [True, False, False] == [row["may_be_sold"] for row in json.loads(listed["json"].out)]
     assert 4 == len(listed["csv"].out.splitlines())
     assert [] == [done.told for done in (table, *listed.values()) if "13800000000" in done.out + done.err]
@@ -83,13 +83,13 @@ def test_a_run_is_listed_for_people_and_for_programs(desk: Renewal, tmp_path: Pa
 def test_full_numbers_need_a_file_and_a_reason(desk: Renewal, tmp_path: Path) -> None:
     """A terminal scrolls back, and a log keeps what is piped into it."""
     path, reason = tmp_path / "sales.csv", ["--reason", "sales of week 45"]
-    assert 2 == desk.run("release", "list", "--with-numbers", *reason).code
-    assert 2 == desk.run("release", "list", "--with-numbers", "--file", path).code
-    assert 6 == desk.run("release", "list", "--with-numbers", *reason, "--file", "/dev/stdout").code
+    assert 2 == desk.look("release", "list", "--with-numbers", *reason).code
+    assert 2 == desk.look("release", "list", "--with-numbers", "--file", path).code
+    assert 6 == desk.look("release", "list", "--with-numbers", *reason, "--file", "/dev/stdout").code
     assert not path.exists()
     done = desk.run("release", "list", "--with-numbers", *reason, "--file", path)
     assert (0, 0o600) == (done.code, stat.S_IMODE(path.stat().st_mode)), done.told
     assert [mobile(index) for index in range(3)] == [row["e164"] for row in rows_of(path)]
     assert "13800000000" not in done.out + done.err
-    noted = json.loads(desk.run("actions", "list", "-o", "json").out)
+    noted = json.loads(desk.look("actions", "list", "-o", "json").out)
     assert [("numbers.export", "sales of week 45")] == [(each["what"], each["reason"]) for each in noted]

@@ -42,7 +42,7 @@ def write(desk: Renewal) -> list[Made]:
 
 def listed(desk: Renewal) -> list[dict[str, Any]]:
     """Return the runs, newest first."""
-    done = desk.run("runs", "list", "-o", "json")
+    done = desk.look("runs", "list", "-o", "json")
     assert 0 == done.code, done.told
     found: list[dict[str, Any]] = json.loads(done.out)
     return found
@@ -50,7 +50,7 @@ def listed(desk: Renewal) -> list[dict[str, Any]]:
 
 def shown(desk: Renewal, run: str) -> dict[str, Any]:
     """Return all that is counted of a run."""
-    done = desk.run("runs", "show", run, "--platforms", "-o", "json")
+    done = desk.look("runs", "show", run, "--platforms", "-o", "json")
     assert 0 == done.code, done.told
     found: dict[str, Any] = json.loads(done.out)
     return found
@@ -101,7 +101,7 @@ def test_a_dry_run_checks_everything_and_needs_no_store(desk: Renewal) -> None:
         report["rejected"]
     )
     assert_all_named(made, desk.cwd / "rejected.csv")
-    table = desk.run("run", "night.csv", "--dry-run")
+    table = desk.look("run", "night.csv", "--dry-run")
     assert 3 == table.code, table.told
     assert f"{len(good):,} cases, 0 more rows of the same, {ROWS - len(good)} refused" in table.out
     assert not desk.data.exists()
@@ -110,7 +110,7 @@ def test_a_dry_run_checks_everything_and_needs_no_store(desk: Renewal) -> None:
 def test_a_file_that_cannot_be_read_to_its_end_is_said_by_a_dry_run(desk: Renewal) -> None:
     """With what came before."""
     (desk.cwd / "cut.csv").write_bytes(f"{HEAD}13800001234,2026-12-01,,,,,\n".encode() + b"\xff\xfe\n")
-    done = desk.run("submit", "cut.csv", "--dry-run", "-o", "json")
+    done = desk.look("submit", "cut.csv", "--dry-run", "-o", "json")
     assert (2, 1) == (done.code, json.loads(done.out)["cases"]["accepted"]), done.told
     assert "line 3: not utf-8 text" in done.err
 
@@ -135,7 +135,7 @@ def test_a_run_is_reported_cancelled_and_no_longer_waited_for(desk: Renewal) -> 
     assert 3 == desk.run("submit", "night.csv").code
     [row] = listed(desk)
     run, jobs = row["run"], row["jobs"]
-    report: Done = desk.run("runs", "report", run, "--report", "report")
+    report: Done = desk.look("runs", "report", run, "--report", "report")
     assert 0 == report.code, report.told
     assert {"report.html", "report.json", "results.csv", "rejected.csv"} == {
         Path(line).name for line in report.out.splitlines()
@@ -143,6 +143,6 @@ def test_a_run_is_reported_cancelled_and_no_longer_waited_for(desk: Renewal) -> 
     assert jobs == len(rows_of(desk.cwd / "report" / "results.csv"))
     done = desk.run("runs", "cancel", run, "--reason", "wrong file", "--expect-count", str(jobs))
     assert (0, True) == (done.code, f"{jobs} jobs were taken out" in done.err), done.told
-    watched = desk.run("runs", "watch", run)
+    watched = desk.look("runs", "watch", run)
     assert (3, True) == (watched.code, f"run {run}: cancelled" in watched.err), watched.told
     assert {"CANCELLED": jobs} == shown(desk, run)["by_state"]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,16 @@ from urllib.request import urlopen
 import pytest
 from amqp.exceptions import NotFound, PreconditionFailed
 from kombu import Connection
+from prometheus_client.parser import text_string_to_metric_families
 
+from backends.api_keys import Scope
 from backends.bootstrap import Backends, open_backends
 from backends.settings import Settings
 from ops.inspector import Inspector
 from platforms.catalogue import Catalogue
 from schemas.ids import new_id
 from schemas.state import STATES, State
+from tests.asking import Asker
 from tests.command import Done, Renewal, Started, numbers, port_is_open, wait_until, write_input, write_platform
 
 RABBITMQ = os.environ.get("RENEWAL_TEST_RABBITMQ_URL") or "amqp://guest:guest@127.0.0.1:5672//"
@@ -44,6 +48,7 @@ class Story:
     stats_after: dict[str, Any]
     ledger: dict[str, dict[str, Any]]
     exported: Done
+    scraped: dict[tuple[str, ...], float]
     queue_kinds: dict[str, str]
     stopped: Done
     left_alive: list[str]
@@ -89,6 +94,7 @@ def tell(renewal: Renewal, folder: Path, *, namespace: str, broker: str) -> Stor
                     for view in inspector.run_cases(run)
                     for platform in view.platforms
                 }
+                scraped = scrape(backends, Catalogue.load(sandbox))
             story = Story(
                 broker=broker,
                 catalogue=Catalogue.load(sandbox),
@@ -99,6 +105,7 @@ def tell(renewal: Renewal, folder: Path, *, namespace: str, broker: str) -> Stor
                 stats_after=fetched(f"{url}/_stats"),
                 ledger=ledger_of(url),
                 exported=renewal.run("results", "export", "--run", run, "-o", "jsonl"),
+                scraped=scraped,
                 queue_kinds=queue_kinds(namespace) if broker == "rabbitmq" else {},
                 stopped=stop(up),
                 left_alive=[line for line in renewal.living() if "simulate" not in line],
@@ -150,6 +157,15 @@ def fetched(url: str) -> dict[str, Any]:
     with urlopen(url, timeout=10) as answer:
         content: dict[str, Any] = json.load(answer)
         return content
+
+
+def scrape(backends: Backends, catalogue: Catalogue) -> dict[tuple[str, ...], float]:
+    """Return what Prometheus would read, by name and values of labels."""
+    _, key = backends.api_keys.create("prometheus", Scope.READ, by="a test", now=backends.clock.now())
+    answer = Asker(backends, catalogue, key=key).get("/metrics")
+    assert 200 == answer.status_code, answer.text
+    families = text_string_to_metric_families(answer.text)
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
 
 
 def ledger_of(url: str) -> dict[str, dict[str, Any]]:
@@ -220,6 +236,29 @@ def test_recorded_outcomes_agree_with_the_platforms_ledger(story: Story) -> None
     effects = {job for job, entry in story.ledger.items() if entry["effects"]}
     assert effects == {job for job, state in recorded.items() if state is State.UNBOUND}
     assert effects, "a comparison without a single effect shows nothing"
+
+
+def test_the_metrics_are_what_the_platforms_counted(story: Story) -> None:
+    """Exact, though four processes worked on it: calls as they came to each platform, jobs as they are recorded."""
+    calls, states = Counter[str](), Counter(state.value for state in story.settled.values())
+    for (name, *labels), value in story.scraped.items():
+        if name == "renewal_calls_total":
+            calls[labels[0]] += int(value)
+    came = {key: platform["requests"] for key, platform in story.stats_after["platforms"].items()}
+    assert set(came) == set(calls)
+    # A kept connection that ends under a call is replaced at once: the platform sees two, and it is one call of ours.
+    cut = {
+        key: sum(platform["faults"].get(kind, 0) for kind in ("reset", "lost_answer"))
+        for key, platform in story.stats_after["platforms"].items()
+    }
+    assert {} == {key: n for key, n in came.items() if not n - cut[key] <= calls[key] <= n}
+    scraped = {labels[0]: value for (name, *labels), value in story.scraped.items() if name == "renewal_jobs" and value}
+    assert states == scraped
+    finished = {labels[0]: n for (name, *labels), n in story.scraped.items() if name == "renewal_cases"}
+    assert NUMBERS == sum(finished.values())
+    buckets = (n for (name, *labels), n in story.scraped.items() if name.endswith("_bucket") and "+Inf" in labels)
+    assert sum(calls.values()) == sum(buckets)
+    assert (2, 1, 1) == tuple(story.scraped["renewal_processes", role] for role in ("worker", "recorder", "scheduler"))
 
 
 def test_the_exported_results_are_the_recorded_ones(story: Story) -> None:

@@ -10,10 +10,22 @@ from backends.admission import GateState
 from backends.custody import Phase
 from backends.figures import Piles, Server
 from backends.runs import Counters
-from ops.alerts import DUE_LATE_S, RESULTS_BACKLOG, SWEEP_LATE_S, TRIPS_MIN, AlertCode, Severity, alerts
-from ops.snapshot import Held, Snapshot, SweepFigures
+from backends.subscribers import Told
+from ops.alerts import (
+    DUE_LATE_S,
+    RESULTS_BACKLOG,
+    SUBSCRIBER_LATE_S,
+    SWEEP_LATE_S,
+    TRIPS_MIN,
+    AlertCode,
+    Severity,
+    alerts,
+)
+from ops.overdue import Deadlines
+from ops.snapshot import Held, Snapshot, SubscriberFigures, SweepFigures
 from schemas.outcome import Fault
 from schemas.state import STATES, State
+from tests.fixtures_valkey import NOON
 from tests.snapshots import gate, living, quiet, waiting
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -34,6 +46,11 @@ def with_gate(**fields: Any) -> dict[str, Any]:
     return {"gates": {"alpha": gate(**fields), "beta": gate("beta")}}
 
 
+def failing(seconds: float) -> Told:
+    """Return a subscriber that has failed for so long."""
+    return Told(failures=3, failing_ms=int((NOON.timestamp() - seconds) * 1000), problem="HTTP 500")
+
+
 WRONG: list[tuple[AlertCode, dict[str, Any]]] = [
     (AlertCode.STORE_NOT_SAFE, {"server": Server(**SAFE | {"maxmemory_policy": "allkeys-lru"})}),
     (AlertCode.STORE_NOT_SAFE, {"server": Server(**SAFE | {"appendonly": False})}),
@@ -48,14 +65,23 @@ WRONG: list[tuple[AlertCode, dict[str, Any]]] = [
     (AlertCode.PLATFORM_SUSPENDED, with_gate(state=GateState.SUSPENDED, reason="unauthorized")),
     (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.BROKEN, trips=TRIPS_MIN)),
     (AlertCode.PLATFORM_BROKEN, with_gate(state=GateState.PROBING, trips=TRIPS_MIN)),
+    (AlertCode.DEADLINE_MISSED, {"deadlines": {"alpha": Deadlines(overdue=3)}}),
+    (AlertCode.DEADLINE_AT_RISK, {"deadlines": {"alpha": Deadlines(at_risk=3)}}),
     (AlertCode.DEAD_GROWING, {"dead_lately": {("alpha", Fault.TIMEOUT): 2}}),
     (AlertCode.FOR_REVIEW, {"counters": {"alpha": REVIEWED}}),
     (AlertCode.ORPHANS_PRESENT, {"piles": Piles(orphans=1)}),
     (AlertCode.DISPUTES_PRESENT, {"piles": Piles(disputes=1)}),
+    (AlertCode.CALLBACKS_REFUSED, {"callbacks_refused": {"alpha": 2}}),
+    (AlertCode.CALLBACKS_REFUSED, {"callbacks_refused": {"": 1}}),
     (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(problem="changes.csv: not there")}}),
     (AlertCode.SWEEP_STUCK, {"sweeps": {"nightly": SweepFigures(overdue_s=SWEEP_LATE_S + 1)}}),
     (AlertCode.WITHDRAWALS_BY_HAND, {"by_hand": {"alpha": 2}}),
     (AlertCode.REDRIVEN, {"held": Held(**HELD, sent_again=1)}),
+    (AlertCode.SUBSCRIBER_FAILING, {"piles": Piles(undelivered=1)}),
+    (AlertCode.SUBSCRIBER_FAILING, {"subscribers": {"": SubscriberFigures(problem="not YAML")}}),
+    (AlertCode.SUBSCRIBER_FAILING, {"subscribers": {"crm": SubscriberFigures(told=Told(gone_ms=1))}}),
+    (AlertCode.SUBSCRIBER_FAILING, {"subscribers": {"crm": SubscriberFigures(told=failing(SUBSCRIBER_LATE_S + 1))}}),
+    (AlertCode.SUBSCRIBER_FAILING, {"subscribers": {"crm": SubscriberFigures(behind_s=SUBSCRIBER_LATE_S + 1)}}),
 ]
 
 
@@ -87,6 +113,7 @@ def test_every_alert_is_tried_above() -> None:
         {"waiting": waiting(due=10**6, oldest_due_s=DUE_LATE_S)},
         with_gate(state=GateState.BROKEN, trips=TRIPS_MIN - 1),
         {"sweeps": {"nightly": SweepFigures(overdue_s=SWEEP_LATE_S)}},
+        {"subscribers": {"crm": SubscriberFigures(told=failing(SUBSCRIBER_LATE_S), behind_s=SUBSCRIBER_LATE_S)}},
         with_gate(state=GateState.PAUSED, trips=TRIPS_MIN, reason="their wish"),
     ],
 )

@@ -189,7 +189,7 @@ def test_a_signing_secret_that_is_none_is_refused_without_showing_it(secret: str
     """The message names the field."""
     with pytest.raises(ConfigurationError, match=r"auth\.secret") as raised:
         calls(auth={"scheme": "standard-webhooks", "secret": "env:KEY"}, credentials=(secret,))
-    assert secret not in str(raised.value).replace("whsec_ and", "")
+    assert secret not in str(raised.value).replace("whsec_…", "").replace("whsec_,", "")
 
 
 def test_a_call_does_not_show_numbers_or_secrets_in_its_repr() -> None:
@@ -327,6 +327,13 @@ def test_202_is_accepted_for_every_job(protocol: str) -> None:
     )
     expected = Answered(outcome=Outcome.ACCEPTED, reference="T-1", detail="expected by 2026-11-30T00:00:00+08:00")
     assert {"a": expected, "b": expected} == found.results
+
+
+@pytest.mark.parametrize(("said", "reason"), [("user", Hold.USER_ACTION), ("platform", None), (7, None), (None, None)])
+def test_202_may_say_that_the_owner_has_to_act(said: object, reason: Hold | None) -> None:
+    """Then the clock of the promise stands still; anything else than that one word changes nothing."""
+    found = answered({"reference": "T-1", "next": said}, keys=("a",), status=202)
+    assert {"a": Answered(outcome=Outcome.ACCEPTED, reference="T-1", reason=reason)} == found.results
 
 
 STATUSES = {

@@ -20,7 +20,7 @@ PUBLIC_METHODS_MAX = 15
 POSITIONAL_MAX = 3
 INIT_POSITIONAL_MAX = 4
 # Modules over the usual length, with the length that they must not grow beyond. An entry goes when its module shrinks.
-LONG_MODULES: dict[str, int] = {}
+LONG_MODULES: dict[str, int] = {"backends/keys.py": 500}  # every key stands there, by another rule
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc"}
 ENVIRONMENT_READER = "backends/settings.py"
 # Run or read from outside the packages: the console script, and what `make schemas` exports.

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
+from backends.signature import new_pair, sign
 from schemas.errors import ConfigurationError
 from simulator.gate import Gate, Headers, gate_of
 from tests.simulated import platform
@@ -30,12 +31,16 @@ def _headers(secret: str, **changes: str) -> Headers:
     return {name.encode(): value.encode() for name, value in sent.items()}
 
 
+def _signature(secret: str) -> str:
+    return sign([secret], message_id="msg-1", timestamp=NOW, body=BODY)
+
+
 def _admits(gate: Gate, headers: Headers, *, body: bytes = BODY, later_s: float = 0.0) -> bool:
     return gate(headers, body, NOW.timestamp() + later_s)
 
 
 def test_a_signature_of_the_reference_library_is_let_in() -> None:
-    """The gate agrees with `standardwebhooks`, which the dispatcher signs with."""
+    """The gate agrees with `standardwebhooks`, the library of the specification."""
     assert _admits(_gate(NEW), _headers(NEW))
 
 
@@ -73,6 +78,23 @@ def test_a_changed_header_shuts_the_gate(changes: dict[str, str]) -> None:
     assert not _admits(_gate(NEW), _headers(NEW, **changes))
 
 
+@pytest.mark.parametrize("held", [0, 1])
+def test_a_platform_that_holds_v1a_keys_checks_v1a(held: int) -> None:
+    """Its entry has the private key, from which the public one follows; a rotation from v1 to v1a has both."""
+    private, _ = new_pair()
+    stranger, _ = new_pair()
+    gate = _gate(*((private,), (OLD, private))[held])
+    assert _admits(gate, _headers(OLD, webhook_signature=_signature(private)))
+    assert not _admits(gate, _headers(OLD, webhook_signature=_signature(stranger)))
+    assert bool(held) is _admits(gate, _headers(OLD))
+
+
+def test_a_public_key_is_no_secret_of_a_platform() -> None:
+    """It could not sign the calls: such an entry does not start."""
+    with pytest.raises(ConfigurationError, match=r"^acme: auth\.secret: a public key"):
+        _gate(new_pair()[1])
+
+
 def test_a_changed_body_or_another_key_shuts_the_gate() -> None:
     """The signature is of these bytes, by this platform's key."""
     assert not _admits(_gate(NEW), _headers(NEW), body=BODY + b" ")
@@ -82,7 +104,7 @@ def test_a_changed_body_or_another_key_shuts_the_gate() -> None:
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_é"])
 def test_a_malformed_secret_is_named_by_its_platform(secret: str) -> None:
     """A secret that is no key refuses to start, and is not repeated."""
-    with pytest.raises(ConfigurationError, match=r"^acme: auth\.secret: expected whsec_ and base64$"):
+    with pytest.raises(ConfigurationError, match=r"^acme: auth\.secret: a (key|secret) "):
         _gate(secret)
 
 

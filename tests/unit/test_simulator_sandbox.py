@@ -23,8 +23,10 @@ def test_a_sandbox_is_the_same_catalogue_pointed_at_the_simulator(tmp_path: Path
     assert [entry.key for entry in sample] == [entry.key for entry in sandbox]
     for before, after in zip(sample, sandbox, strict=True):
         assert f"{BASE}/{before.key}/v1/renewals" == after.endpoint
-        unchanged = {"endpoint", "auth", "limits", "retry"}
-        assert before.model_dump(exclude=unchanged) == after.model_dump(exclude=unchanged)
+        own = {"endpoint", "auth", "limits", "retry", "callback", "poll"}
+        assert before.model_dump(exclude=own) == after.model_dump(exclude=own)
+        assert (before.callback is None, before.poll is None) == (after.callback is None, after.poll is None)
+        assert after.poll is None or after.poll.endpoint == f"{BASE}/{before.key}/v1/polls"
         assert before.limits.model_dump(exclude={"timeout_s"}) == after.limits.model_dump(exclude={"timeout_s"})
         assert before.auth.scheme == after.auth.scheme
         assert len(before.secret_refs) == len(after.secret_refs)

@@ -98,5 +98,5 @@ def test_latency_is_around_the_platforms_own() -> None:
 
 def test_an_unknown_scenario_is_named_with_those_there_are() -> None:
     """A wrong word on the command line gets the right ones."""
-    with pytest.raises(NotFound, match="'hurricane'; there are none, normal, storm"):
+    with pytest.raises(NotFound, match="'hurricane'; there are none, normal, later, storm"):
         scenario("hurricane")

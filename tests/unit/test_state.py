@@ -58,7 +58,7 @@ def test_a_replay_starts_again_at_queued_unless_the_job_is_final(before: State) 
 
 def test_only_what_a_person_holds_can_be_replayed() -> None:
     """What the dispatcher or the platform holds is still moving."""
-    assert {state for state, rule in STATES.items() if rule.holder is Holder.PERSON} == REPLAYABLE
+    assert {state for state, rule in STATES.items() if rule.holder is Holder.OPERATOR} == REPLAYABLE
 
 
 def test_every_state_leads_to_an_end() -> None:
