@@ -12,9 +12,10 @@ from backends.replays import Phase, Replay, Skip
 from backends.store import CaseView
 from ops.dead_letters import DeadDesk
 from ops.inspector import Inspector
-from ops.replay_report import replay_report, replay_row
+from ops.replay_report import replay_figures, replay_report, replay_row
 from ops.when import iso
 from platforms.catalogue import Catalogue
+from producers.replay import obstacles, out_max
 from schemas.errors import InputError, Refused
 from schemas.ids import new_id, split_job_id
 from schemas.number import mask_text
@@ -49,17 +50,21 @@ class ReplayDesk:
         )  # fmt: skip
         return ident
 
-    def preview(self, jobs: Sequence[str], catalogue: Catalogue, *, canary: int) -> dict[str, Any]:
+    def preview(
+        self, jobs: Sequence[str], catalogue: Catalogue, *, canary: int, state: str = State.DEAD
+    ) -> dict[str, Any]:
         """Say what a replay of these jobs would be. Its duration counts only the limits that the catalogue sets."""
+        skips = obstacles(self._backends, catalogue, jobs, state=State(state))
         by_platform = Counter(split_job_id(job)[1] for job in jobs)
         rows = [
-            _foreseen(platform, count, catalogue=catalogue, canary=canary)
+            _foreseen(platform, count, skips=skips[platform], catalogue=catalogue, canary=canary)
             for platform, count in sorted(by_platform.items())
         ]
         return {
             "jobs": len(jobs),
             "canary": canary,
-            "skipped": sum(row["jobs"] for row in rows if row["skipped_for"]),
+            "skipped": sum(row["skipped"] for row in rows),
+            "skipped_by_why": dict(sum(skips.values(), Counter[Skip]())),
             "least_s": max((row["least_s"] for row in rows), default=0.0),
             "platforms": rows,
         }
@@ -72,6 +77,10 @@ class ReplayDesk:
     def report(self, ident: str) -> dict[str, Any]:
         """Return the whole report of one. Raises NotFound."""
         return replay_report(self._backends, self._backends.replays.get(ident))
+
+    def figures(self, ident: str) -> dict[str, Any]:
+        """Return the report without how its jobs stand now, which reads each of them. Raises NotFound."""
+        return replay_figures(self._backends.replays.get(ident))
 
     def progress(self, ident: str) -> tuple[str, bool]:
         """Say in one line how far it is, and whether it has ended. Raises NotFound."""
@@ -141,13 +150,17 @@ def jobs_to_replay(
     return desk.under_review(chosen, platforms=wanted.platforms)
 
 
-def _foreseen(key: str, jobs: int, *, catalogue: Catalogue, canary: int) -> dict[str, Any]:
+def _foreseen(key: str, jobs: int, *, skips: Counter[Skip], catalogue: Catalogue, canary: int) -> dict[str, Any]:
+    """`out_max` jobs are out at a time; what is skipped takes no call."""
+    row: dict[str, Any] = {"platform": key, "jobs": jobs, "skipped": skips.total()}
     if key not in catalogue:
-        return {"platform": key, "jobs": jobs, "canary": 0, "least_s": 0.0, "skipped_for": Skip.NO_PLATFORM}
-    platform = catalogue.get(key)
-    calls = math.ceil(jobs / platform.limits.items_per_call) if platform.protocol == "bulk-json" else jobs
+        return row | {"canary": 0, "out_max": 0, "least_s": 0.0, "skipped_for": Skip.NO_PLATFORM}
+    platform, sent = catalogue.get(key), jobs - skips.total()
+    calls = math.ceil(sent / platform.limits.items_per_call) if platform.protocol == "bulk-json" else sent
     least_s = round(calls / platform.limits.calls_per_s, 1)
-    return {"platform": key, "jobs": jobs, "canary": min(canary, jobs), "least_s": least_s, "skipped_for": None}
+    return row | {
+        "canary": min(canary, sent), "out_max": out_max(platform), "least_s": least_s, "skipped_for": None,
+    }  # fmt: skip
 
 
 def describe(wanted: DeadFilter) -> str:

@@ -52,8 +52,8 @@ def platform_rows(replay: Replay) -> list[dict[str, Any]]:
     ]
 
 
-def replay_report(backends: Backends, replay: Replay) -> dict[str, Any]:
-    """Return the whole report. `now` counts all its jobs by what they are at this moment."""
+def replay_figures(replay: Replay) -> dict[str, Any]:
+    """Return all that is counted of a replay, as a whole and at each platform."""
     platforms = replay.platforms
     return replay_row(replay) | {
         "wanted": replay.wanted,
@@ -61,9 +61,13 @@ def replay_report(backends: Backends, replay: Replay) -> dict[str, Any]:
         "settled_by_state": dict(_total(progress.settled for progress in platforms)),
         "failed_by_reason": dict(_total(progress.failed for progress in platforms)),
         "skipped_by_why": dict(_total(progress.skipped for progress in platforms)),
-        "now": _now(backends, replay),
         "platforms": platform_rows(replay),
     }
+
+
+def replay_report(backends: Backends, replay: Replay) -> dict[str, Any]:
+    """Return the whole report. `now` counts all its jobs by what they are at this moment."""
+    return replay_figures(replay) | {"now": _now(backends, replay)}
 
 
 def why_of(replay: Replay) -> str | None:

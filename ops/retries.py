@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from backends.actions import Action, What, whoami
@@ -55,10 +56,10 @@ class Retries:
         """Count what fits."""
         return self._backends.waiting_view.count(wanted, now=self._backends.clock.now())
 
-    def groups(self, wanted: WaitingFilter) -> list[dict[str, Any]]:
-        """Count what fits by platform and why, the most batches first. Reads each of them."""
+    def groups(self, wanted: WaitingFilter, *, at_most: int | None = None) -> list[dict[str, Any]]:
+        """Count what fits by platform and why, the most batches first. Reads each of them, or the first so many due."""
         found: dict[tuple[str, str], list[WaitingBatch]] = {}
-        for waiting in self.select(wanted):
+        for waiting in islice(self.select(wanted), at_most):
             found.setdefault((waiting.platform, waiting.why), []).append(waiting)
         rows = [
             {

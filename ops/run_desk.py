@@ -14,8 +14,9 @@ from backends.actions import Action, What, whoami
 from backends.bootstrap import Backends
 from backends.runs import RunFacts
 from ops.inspector import Inspector
-from ops.progress import Progress, duration_text, latency_ms
+from ops.progress import Progress, RejectedRow, duration_text, latency_ms
 from ops.reading import REJECTED
+from ops.rejected import first_rows
 from ops.run_report import report_stored
 from producers.cancel import cancel_open
 from schemas.errors import Refused
@@ -123,6 +124,10 @@ class RunDesk:
             "p50_ms": latency_ms(latencies, 0.5),
             "p95_ms": latency_ms(latencies, 0.95),
         }
+
+    def rejected(self, run: str) -> list[RejectedRow]:
+        """Return the first rows of a run's file that were refused, masked; none where another machine has read it."""
+        return first_rows(self._backends.settings.data_dir / "runs" / run / REJECTED)
 
     def platforms(self, run: str) -> list[dict[str, Any]]:
         """Return the jobs of a run by platform. Reads every case of it: some seconds for a million jobs."""

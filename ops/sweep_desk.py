@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -41,6 +42,15 @@ _ROOM_S: Final = 0.5
 _REFUSED_COLUMNS: Final = ("line", "field", "problem", "value")
 
 
+class Stands(StrEnum):
+    """Where a sweep stands, in one word."""
+
+    PAUSED = "paused"
+    AT_REST = "at_rest"
+    SENDS = "sends"
+    STUCK = "stuck"  # its open night cannot go on
+
+
 class SweepDesk:
     """Shows and changes sweeps."""
 
@@ -69,6 +79,8 @@ class SweepDesk:
             "at": definition.at.isoformat("minutes"),
             "zone": definition.zone,
             "standing": _said(standing),
+            "stands": _stands(standing),
+            "open_day": standing.open and standing.open.isoformat(),
             "next": None if standing.paused else iso(int(upcoming.timestamp() * 1000)),
             "last_day": last and last.day,
             "last_ending": last and last.ending,
@@ -128,11 +140,15 @@ class SweepDesk:
 
         Reads every case of the night. Raises NotFound, Refused.
         """
-        night = self._night_of(name, day)
-        body = self._backends.sweeps.forecast(name, date.fromisoformat(night.day))
-        if body is None:
+        night, forecast = self._night_of(name, day), self.foreseen(name, day=day)
+        if forecast is None:
             return None
-        return look_back_on(self._backends, self._catalogue, night.run, forecast=Forecast.from_json(body))
+        return look_back_on(self._backends, self._catalogue, night.run, forecast=forecast)
+
+    def foreseen(self, name: str, *, day: date | None) -> Forecast | None:
+        """Return what was foreseen when a night began; None where nothing is kept of it. Raises NotFound, Refused."""
+        body = self._backends.sweeps.forecast(name, date.fromisoformat(self._night_of(name, day).day))
+        return None if body is None else Forecast.from_json(body)
 
     def _night_of(self, name: str, day: date | None) -> Night:
         self.definitions.get(name)
@@ -262,6 +278,14 @@ def night_row(night: Night) -> dict[str, Any]:
         "why": night.why or night.problem,
         "run": night.run,
     }
+
+
+def _stands(standing: Standing) -> Stands:
+    if standing.paused:
+        return Stands.PAUSED
+    if standing.open is None:
+        return Stands.AT_REST
+    return Stands.STUCK if standing.problem else Stands.SENDS
 
 
 def _said(standing: Standing) -> str:

@@ -35,6 +35,7 @@ _OUT_S: Final = 2.0
 # A step shares its thread with the release of what is due.
 _STEP_S: Final = 0.25
 _WHO: Final = "replay"
+_LOOKED_AT_ONCE: Final = 1000
 log = structlog.get_logger()
 
 
@@ -94,6 +95,31 @@ def decide(progress: Progress, *, canary: int, limit: int) -> Next:
     return Next(phase=Phase.RUNNING, count=min(room, left) if 2 * room >= min(limit, left) else 0)
 
 
+def out_max(platform: Platform) -> int:
+    """Return how many jobs of a replay may be out at a platform at one time."""
+    return max(platform.jobs_per_batch, int(_OUT_S * platform.limits.calls_per_s))
+
+
+def obstacle(
+    record: JobRecord, *, origin: Origin | None, state: State, in_catalogue: bool, superseded: bool, over: bool
+) -> Skip | None:
+    """Say why a job that was chosen in this state may not be sent again; None if it may.
+
+    `superseded`: the number has a newer case; `over`: what its owner has authorised is at its end.
+    """
+    # The first that holds is the one that is told.
+    obstacles = {
+        Skip.NO_PLATFORM: not in_catalogue,
+        Skip.NO_CASE: origin is None,
+        Skip.CHANGED: record.state is not state,
+        Skip.GENERATIONS: record.generation >= GENERATION_MAX,
+        Skip.SEALED: origin is not None and not origin.number,
+        Skip.SUPERSEDED: superseded,
+        Skip.NOT_AUTHORISED: over,
+    }
+    return next((skip for skip, holds in obstacles.items() if holds), None)
+
+
 def note_end(progress: Progress, end: End, record: JobRecord, *, canary: int) -> None:
     """Count one job that is not out any more."""
     failed = end is End.FAILED
@@ -105,6 +131,35 @@ def note_end(progress: Progress, end: End, record: JobRecord, *, canary: int) ->
     if progress.phase is Phase.CANARY:
         progress.canary_ended += 1
         progress.canary_failed += failed
+
+
+# -- looking ahead -----------------------------------------------------------------------------------------------------
+
+
+def obstacles(
+    backends: Backends, catalogue: Catalogue, jobs: Sequence[str], *, state: State
+) -> dict[str, Counter[Skip]]:
+    """Count the jobs that would be skipped if a replay began now, by platform and why."""
+    together: dict[str, list[str]] = defaultdict(list)
+    for job in jobs:
+        case, platform = split_job_id(job)
+        together[platform].append(case)
+    found: dict[str, Counter[Skip]] = {}
+    for platform, every in together.items():
+        found[platform] = Counter()
+        for start in range(0, len(every), _LOOKED_AT_ONCE):
+            cases = every[start : start + _LOOKED_AT_ONCE]
+            origins = backends.origins.of(cases)
+            superseded = backends.origins.superseded(origins.values())
+            over = backends.authorisations.over(cases, now=backends.clock.now())
+            for case, record in zip(cases, backends.store.records(platform, cases), strict=True):
+                why = obstacle(
+                    record, origin=origins.get(case), state=state, in_catalogue=platform in catalogue,
+                    superseded=case in superseded, over=case in over,
+                )  # fmt: skip
+                if why is not None:
+                    found[platform][why] += 1
+    return found
 
 
 # -- the engine --------------------------------------------------------------------------------------------------------
@@ -172,7 +227,7 @@ class Replayer:
         platform = self._platform(progress)
         if platform is None:
             return decide(progress, canary=replay.canary, limit=progress.end - progress.start)
-        limit = max(platform.jobs_per_batch, int(_OUT_S * platform.limits.calls_per_s))
+        limit = out_max(platform)
         move = decide(progress, canary=replay.canary, limit=limit)
         return replace(move, count=min(move.count, platform.jobs_per_batch))
 
@@ -205,13 +260,13 @@ class Replayer:
         origins = self._backends.origins.of(cases)
         superseded = self._backends.origins.superseded(origins.values())
         over = self._backends.authorisations.over(cases, now=self._backends.clock.now())
+        known = progress.platform in self._catalogue
         together: dict[tuple[str, int, int], list[str]] = defaultdict(list)
         for case, record in zip(cases, self._backends.store.records(progress.platform, cases), strict=True):
-            why = self._obstacle(replay, progress, origin=origins.get(case), record=record)
-            if why is None and case in superseded:
-                why = Skip.SUPERSEDED
-            if why is None and case in over:
-                why = Skip.NOT_AUTHORISED
+            why = obstacle(
+                record, origin=origins.get(case), state=replay.state, in_catalogue=known, superseded=case in superseded,
+                over=case in over,
+            )  # fmt: skip
             if why is None:
                 together[origins[case].run, record.generation, record.attempts].append(case)
             else:
@@ -221,17 +276,6 @@ class Replayer:
             asdict(Group(run=run, generation=generation, attempts=attempts, cases=tuple(found)))
             for (run, generation, attempts), found in together.items()
         ]
-
-    def _obstacle(self, replay: Replay, progress: Progress, *, origin: Origin | None, record: JobRecord) -> Skip | None:
-        if progress.platform not in self._catalogue:
-            return Skip.NO_PLATFORM
-        if origin is None:
-            return Skip.NO_CASE
-        if record.state is not replay.state:
-            return Skip.CHANGED
-        if record.generation >= GENERATION_MAX:
-            return Skip.GENERATIONS
-        return None if origin.number else Skip.SEALED
 
     def _send(self, replay: Replay, progress: Progress, *, again: bool) -> list[Group]:
         """Send the chunk that is written down. Returns what is out now. Done twice it sends nothing twice."""

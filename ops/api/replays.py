@@ -100,7 +100,8 @@ class ReplayAsked(PreviewAsked, Change):
 @router.post("/preview", summary="What a replay would be", dependencies=[KEY_TAKEN])
 def preview(asked: PreviewAsked, door: TheDoor, _: Reader) -> Preview:
     """Count the jobs, the platforms and the time; nothing is changed."""
-    found = ReplayDesk(door.backends).preview(_jobs(asked, door), door.catalogue, canary=asked.canary)
+    jobs = _jobs(asked, door)
+    found = ReplayDesk(door.backends).preview(jobs, door.catalogue, canary=asked.canary, state=asked.state)
     return Preview.model_validate(found)
 
 

@@ -165,7 +165,7 @@ def results(
     """Stream one row for each job. In CSV no cell is run by a spreadsheet; JSON lines hold each text as it is."""
     _desk(door).facts(run)
     rows = CaseDesk(door.inspector).results(run, states=state or (), platforms=platform or ())
-    text = _csv(rows) if lines is Lines.CSV else (orjson.dumps(row) + b"\n" for row in rows)
+    text = csv_lines(rows) if lines is Lines.CSV else (orjson.dumps(row) + b"\n" for row in rows)
     name = f'attachment; filename="results-{run}.{lines}"'
     return StreamingResponse(text, media_type=_MEDIA[lines], headers={"Content-Disposition": name})
 
@@ -191,7 +191,7 @@ def _desk(door: Door) -> RunDesk:
     return RunDesk(door.backends, door.inspector)
 
 
-def _csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+def csv_lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines, the first rows of each some hundred together: a line by itself costs more than its text."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

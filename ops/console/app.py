@@ -8,13 +8,26 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from ops.api.door import Door
-from ops.console import cases, login, overview, platforms, records, runbooks
+from ops.console import (
+    cases,
+    dead,
+    login,
+    overview,
+    platforms,
+    records,
+    replays,
+    retries,
+    runbooks,
+    runs,
+    sweeps,
+)
 from ops.console.lookout import Lookout
 from ops.console.mishap import handle_mishaps
 from ops.console.place import PREFIX
 from ops.console.shield import Shield
 
 STATIC: Final = Path(__file__).parent / "static"
+_PAGES: Final = (login, overview, platforms, cases, records, runbooks, dead, replays, retries, runs, sweeps)
 
 
 def add_console(app: FastAPI, door: Door) -> None:
@@ -27,7 +40,7 @@ def _console(door: Door) -> FastAPI:
     console = FastAPI(title="console", openapi_url=None, docs_url=None, redoc_url=None)
     console.state.door = door
     console.state.lookout = Lookout(door)
-    for page in (login, overview, platforms, cases, records, runbooks):
+    for page in _PAGES:
         console.include_router(page.router)
     console.mount("/static", StaticFiles(directory=STATIC))
     console.add_middleware(Shield)

@@ -5,7 +5,8 @@ from typing import Final
 
 from starlette.datastructures import FormData
 
-from schemas.errors import InputError, Refused
+from ops.console.look import Look
+from schemas.errors import InputError
 
 REASON_CHARS_MAX: Final = 200
 _TEXT_CHARS_MAX: Final = 500
@@ -53,8 +54,11 @@ def number_of(form: FormData, name: str) -> float | None:
     return value
 
 
-def expect_count(form: FormData, count: int, *, what: str) -> None:
-    """Return only if somebody typed how many it is. Raises Refused: then nothing was changed."""
-    typed = integer_of(form, "expected")
-    if typed != count:
-        raise Refused(f"{count} {what}, and not as many as were typed: nothing was changed")
+def agreed(form: FormData, count: int, *, look: Look) -> tuple[str, str]:
+    """Return why somebody does it, and what is to be said on the form again where that or the count is not right."""
+    try:
+        reason = reason_of(form)
+        right = integer_of(form, "expected") == count
+    except InputError as error:
+        return "", str(error)
+    return reason, "" if right else look.say("act.expected_wrong", n=count)

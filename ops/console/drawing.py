@@ -43,6 +43,7 @@ def _templates() -> Environment:
     made.filters |= {
         "count": shown.count, "short": shown.short, "share": shown.share, "mask": shown.masked, "clock": shown.clock,
         "iso": shown.iso, "line": shown.line, "tone": shown.tone, "gate_tone": shown.gate_tone, "ms": shown.latency,
+        "instant": shown.instant,
     }  # fmt: skip
     return made
 

@@ -76,6 +76,12 @@ def iso(instant: datetime | float) -> str:
     return f"{_instant(instant).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def instant(text: str) -> datetime:
+    """Return an instant that a desk has written down as a text; without an offset it is the operator's wall clock."""
+    read = datetime.fromisoformat(text)
+    return read if read.tzinfo else read.replace(tzinfo=WALL)
+
+
 def duration(seconds: float, *, language: str) -> str:
     """Return a duration in its greatest unit, with the next one while it is short: `3 min`, `2 h 5 min`, `4 d`."""
     whole = max(0, round(seconds))

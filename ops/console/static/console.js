@@ -102,7 +102,8 @@
   body.addEventListener("change", (event) => {
     const box = event.target;
     if (box.matches("[data-select-all]")) {
-      all("tbody input[type=checkbox]", box.closest("table")).forEach((each) => { each.checked = box.checked; });
+      const rows = box.closest("table") || document.getElementById(box.dataset.selectAll);
+      all("tbody input[type=checkbox]", rows).forEach((each) => { each.checked = box.checked; });
     }
     if (box.matches("input[type=checkbox]")) count();
   });
