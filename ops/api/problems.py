@@ -100,7 +100,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 # Any other error of ours is a fault of this program or of its settings: its log says which, and nobody else is told.
-_KNOWN: Final = (
+_KNOWN: Final[tuple[type[Exception], ...]] = (
     Problem, *_STATUS, RequestValidationError, HTTPException, RedisConnectionError, RedisTimeoutError,
 )  # fmt: skip
 
