@@ -72,7 +72,7 @@ COLUMNS: Final = (
     Column(name="state", key=lambda line: (line.clean, line.record.state)),
     Column(name="attempts", numeric=True, key=lambda line: line.record.attempts, falling=True),
     Column(name="first_sent", wide=True, key=lambda line: line.record.first_sent_s),
-    Column(name="settled", key=lambda line: line.record.settled_s, falling=True),
+    Column(name="settled", wide=True, key=lambda line: line.record.settled_s, falling=True),
     Column(name="detail", wide=True),
 )
 
