@@ -107,19 +107,16 @@ def obstacle(
 
     `superseded`: the number has a newer case; `over`: what its owner has authorised is at its end.
     """
-    if not in_catalogue:
-        return Skip.NO_PLATFORM
-    if origin is None:
-        return Skip.NO_CASE
-    if record.state is not state:
-        return Skip.CHANGED
-    if record.generation >= GENERATION_MAX:
-        return Skip.GENERATIONS
-    if not origin.number:
-        return Skip.SEALED
-    if superseded:
-        return Skip.SUPERSEDED
-    return Skip.NOT_AUTHORISED if over else None
+    obstacles_there = (
+        (Skip.NO_PLATFORM, not in_catalogue),
+        (Skip.NO_CASE, origin is None),
+        (Skip.CHANGED, record.state is not state),
+        (Skip.GENERATIONS, record.generation >= GENERATION_MAX),
+        (Skip.SEALED, origin is not None and not origin.number),
+        (Skip.SUPERSEDED, superseded),
+        (Skip.NOT_AUTHORISED, over),
+    )
+    return next((why for why, there in obstacles_there if there), None)
 
 
 def note_end(progress: Progress, end: End, record: JobRecord, *, canary: int) -> None:
