@@ -64,9 +64,9 @@ def letters(request: Request, visitor: Reader, door: TheDoor) -> Response:
     if kind := wanted_file(request):
         return as_file(desk.rows(every), fields=ROW_FIELDS, name="dead-letters", kind=kind)
     page = listing(request, every, columns=_LETTERS, filters=filters)
-    found = replace(page, rows=list(desk.rows(page.rows)), known=visitor.lookout.now().dead_total or page.found)
     return visitor.page(
-        "dead_letters.html.j2", listing=found, groups=desk.groups(DeadFilter()), since=SINCE,
+        "dead_letters.html.j2", listing=replace(page, known=visitor.lookout.now().dead_total or page.found),
+        shown={row["job"]: row for row in desk.rows(page.rows)}, groups=desk.groups(DeadFilter()), since=SINCE,
         all_of_them=urlencode(list(choice.fields())),
     )  # fmt: skip
 

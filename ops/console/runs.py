@@ -49,7 +49,7 @@ def runs(request: Request, visitor: Reader, door: TheDoor) -> Response:
         return filters["state"] in {"", row["state"]} and all(word in text for word in filters["q"].casefold().split())
 
     if kind := wanted_file(request):
-        return as_file(filter(fits, rows), fields=LIST_FIELDS, name="runs", kind=kind)
+        return as_file((row for row in rows if fits(row)), fields=LIST_FIELDS, name="runs", kind=kind)
     found = listing(request, rows, columns=_COLUMNS, filters=filters, fits=fits)
     return visitor.page("runs.html.j2", listing=found, states=list(RunState), newest=_NEWEST)
 
@@ -82,7 +82,9 @@ def platforms(run: str, request: Request, visitor: Reader, door: TheDoor) -> Res
         return filters["q"].casefold() in text.casefold()
 
     if kind := wanted_file(request):
-        return as_file(filter(fits, rows), fields=PLATFORM_FIELDS, name=f"run-{found['run']}", kind=kind)
+        return as_file(
+            (row for row in rows if fits(row)), fields=PLATFORM_FIELDS, name=f"run-{found['run']}", kind=kind
+        )
     page = listing(request, rows, columns=_PLATFORMS, filters=filters, fits=fits, per_page=_PER_PAGE)
     return visitor.page("run_platforms.html.j2", run=found, listing=page)
 

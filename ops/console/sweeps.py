@@ -109,7 +109,7 @@ def withdrawals(request: Request, visitor: Reader, door: TheDoor) -> Response:
         return filters["stage"] in {"", row["stage"]} and filters["platform"] in {"", row["platform"]}
 
     if kind := wanted_file(request):
-        return as_file(filter(fits, every), fields=WITHDRAWAL_FIELDS, name="withdrawals", kind=kind)
+        return as_file((row for row in every if fits(row)), fields=WITHDRAWAL_FIELDS, name="withdrawals", kind=kind)
     return visitor.page(
         "withdrawals.html.j2", listing=listing(request, every, columns=_WITHDRAWALS, filters=filters, fits=fits),
         stages=list(Stage), by_hand=BY_HAND, platforms=sorted({row["platform"] for row in every}),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from backends.api_keys import Scope
 from schemas.outcome import Fault
 from schemas.state import STATES
 from tests.fixtures_browser import Visitor
@@ -42,7 +43,7 @@ def fill_in(page: Page, *, count: int, reason: str, button: str) -> None:
 def test_four_hundred_dead_letters_are_settled_in_the_browser(rig: Rig, look: Visitor) -> None:
     """The night operator looks, and does not type commands."""
     up = rig.up(workers=1)
-    key = rig.backends.api_keys.create("night", "operate", by="test", now=rig.backends.clock.now())[1]
+    key = rig.backends.api_keys.create("night", Scope.OPERATE, by="test", now=rig.backends.clock.now())[1]
     page = look()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(said(up, r"console on (http://\S+);"))
