@@ -13,6 +13,8 @@ COPY workers workers
 COPY ops ops
 COPY simulator simulator
 RUN /opt/renewal/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+# The console shows them beside its alerts.
+COPY docs/runbooks /opt/renewal/lib/python3.11/site-packages/ops/console/runbooks
 
 FROM python:3.11-slim
 # A fixed id, so that files with keys and secrets can be given to it.

@@ -8,6 +8,7 @@ from itertools import islice
 from random import Random
 from typing import Final, TypeVar
 
+import psutil
 import requests
 
 from backends.api_keys import Scope
@@ -51,12 +52,18 @@ def measure(setting: Setting) -> Round:
             _answer(system, answered)
             url = _serve(system)
             setting.turn("api")
+            busy = {name: psutil.Process(system.pids()[name]) for name in ("console", "valkey")}
+            before_s = {name: _cpu_s(process) for name, process in busy.items()}
             taken = {
                 name: _ask(system, url, chosen, times=setting.size(_REQUESTS, quick=_QUICK_REQUESTS))
                 for name, chosen in (("answered", answered), ("untried", cases[_ANSWERED:] or cases))
             }
+            cpu_s = {name: _cpu_s(process) - before_s[name] for name, process in busy.items()}
     worst = max(taken.values(), key=lambda times: _quantile(times, 0.95))
+    asked = sum(map(len, taken.values()))
     figures = {"cases": float(count), "p95_ms": _quantile(worst, 0.95)}
+    # What others do to a latency they do not do to this.
+    figures |= {f"{name}_cpu/ms_a_request": 1000 * used_s / asked for name, used_s in cpu_s.items()}
     for name, times in taken.items():
         figures |= {f"{name}/p50_ms": _quantile(times, 0.5), f"{name}/p95_ms": _quantile(times, 0.95),
                     f"{name}/max_ms": times[-1]}  # fmt: skip
@@ -147,6 +154,11 @@ def _ask(system: System, url: str, cases: list[str], *, times: int) -> list[floa
             if len(shown.get("jobs", ())) != _PLATFORMS:
                 raise Unmeasured(f"a case was answered with {answer.status_code} and not with {_PLATFORMS} jobs")
     return sorted(taken)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)
 
 
 def _quantile(times: list[float], share: float) -> float:

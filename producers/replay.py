@@ -107,16 +107,17 @@ def obstacle(
 
     `superseded`: the number has a newer case; `over`: what its owner has authorised is at its end.
     """
-    obstacles_there = (
-        (Skip.NO_PLATFORM, not in_catalogue),
-        (Skip.NO_CASE, origin is None),
-        (Skip.CHANGED, record.state is not state),
-        (Skip.GENERATIONS, record.generation >= GENERATION_MAX),
-        (Skip.SEALED, origin is not None and not origin.number),
-        (Skip.SUPERSEDED, superseded),
-        (Skip.NOT_AUTHORISED, over),
-    )
-    return next((why for why, there in obstacles_there if there), None)
+    # The first that holds is the one that is told.
+    obstacles = {
+        Skip.NO_PLATFORM: not in_catalogue,
+        Skip.NO_CASE: origin is None,
+        Skip.CHANGED: record.state is not state,
+        Skip.GENERATIONS: record.generation >= GENERATION_MAX,
+        Skip.SEALED: origin is not None and not origin.number,
+        Skip.SUPERSEDED: superseded,
+        Skip.NOT_AUTHORISED: over,
+    }
+    return next((skip for skip, holds in obstacles.items() if holds), None)
 
 
 def note_end(progress: Progress, end: End, record: JobRecord, *, canary: int) -> None:

@@ -158,8 +158,8 @@ def _check(authorisation: Authorisation, catalogue: Catalogue, *, now: datetime)
             raise WrongField(f"authorisation.platforms.{place}", "no such platform in the catalogue")
     if authorisation.given_at > now + _AHEAD_MAX:
         raise WrongField("authorisation.given_at", "lies ahead")
-    if authorisation.expires_at <= now:
-        raise WrongField("authorisation.expires_at", "is over")
+    if authorisation.expires_at <= max(now, authorisation.given_at):
+        raise WrongField("authorisation.expires_at", "is over; expected an instant after this one and after given_at")
 
 
 def _taken(case: str) -> str:

@@ -5,9 +5,9 @@ It names no person: who gave it is known by the case it belongs to. Fields that 
 
 import re
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.ids import PlatformKey
 
@@ -37,7 +37,9 @@ def _no_number(text: str) -> str:
 
 
 Platforms = Annotated[
-    tuple[PlatformKey, ...], Field(min_length=1, max_length=PLATFORMS_MAX), AfterValidator(_each_once)
+    tuple[PlatformKey, ...],
+    Field(min_length=1, max_length=PLATFORMS_MAX, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_each_once),
 ]
 NoticeVersion = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"), AfterValidator(_no_number)
@@ -56,9 +58,3 @@ class Authorisation(BaseModel):
     method: Method
     given_at: AwareDatetime
     expires_at: AwareDatetime
-
-    @model_validator(mode="after")
-    def _ends_after_it_begins(self) -> Self:
-        if self.expires_at <= self.given_at:
-            raise ValueError("expires_at: expected an instant after given_at")
-        return self

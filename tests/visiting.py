@@ -3,15 +3,18 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
+from starlette.routing import Mount
 
 from backends.api_keys import Scope
 from backends.bootstrap import Backends
 from ops.api.app import make_app
 from ops.api.door import Door
+from ops.console.lookout import Lookout
+from ops.console.place import PREFIX
 from platforms.catalogue import Catalogue
 
 ORIGIN = "http://testserver"
@@ -26,6 +29,12 @@ class Visit:
         self.app: FastAPI = make_app(Door(backends=backends, catalogue=catalogue))
         self._client = AsyncClient(transport=ASGITransport(self.app), base_url=ORIGIN)
         self.cookies = self._client.cookies
+
+    @property
+    def lookout(self) -> Lookout:
+        """What the pages see the whole with."""
+        (console,) = [route.app for route in self.app.routes if isinstance(route, Mount) and route.path == PREFIX]
+        return cast("Lookout", cast("FastAPI", console).state.lookout)
 
     def ask(self, method: str, path: str, **said: Any) -> Response:
         """Ask for any path of the app, as nobody in particular but for the cookies."""

@@ -21,7 +21,7 @@ from benchmarks.peers.job import (
     url,
 )
 
-broker = RedisBroker(url=url(BROKER_DB))  # type: ignore[no-untyped-call]
+broker = RedisBroker(url=url(BROKER_DB))  # type: ignore[no-untyped-call]  # its types end here
 broker.add_middleware(CurrentMessage())
 dramatiq.set_broker(broker)
 _redis = statuses()

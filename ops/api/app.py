@@ -12,6 +12,7 @@ from ops.api import (
     dead_letters,
     docs_page,
     health,
+    jobs,
     kept,
     metrics,
     platforms,
@@ -38,6 +39,7 @@ _ABOUT: Final = "Renew recycled phone numbers (二次号码焕新) at every plat
 _ROUTERS: Final = (
     requests.router,
     cases.router,
+    jobs.router,
     release.router,
     uploads.router,
     runs.router,

@@ -8,19 +8,16 @@ from pydantic import BaseModel, Field, model_validator
 
 from backends.store import CaseView
 from ops.api.access import Reader
-from ops.api.asking import Asked, IdentifierPath, PlatformPath
-from ops.api.dead_letters import JobView
+from ops.api.asking import Asked, IdentifierPath
 from ops.api.door import TheDoor
 from ops.api.idempotency import KEY_TAKEN, OnceRoute
 from ops.api.paging import Page, Part
 from ops.api.problems import documented
 from ops.api.release import Release
 from ops.case_desk import CaseDesk
-from ops.dead_letters import DeadDesk
 from ops.release import Level
 from ops.release_list import ReleaseList
 from schemas.errors import InputError
-from schemas.ids import job_id
 from schemas.state import State, Verdict
 
 router = APIRouter(prefix="/v1", tags=["cases"], route_class=OnceRoute, responses=documented(404))
@@ -84,12 +81,6 @@ def show_case(case: IdentifierPath, door: TheDoor, _: Reader) -> Case:
     row = CaseDesk(door.inspector).row(view, waits=False)
     release = ReleaseList(door.backends, door.catalogue, level=Level.CLEAN).of(view)
     return Case.model_validate(row | {"release": release.answer()})
-
-
-@router.get("/cases/{case}/jobs/{platform}", summary="One job with every attempt")
-def show_job(*, case: IdentifierPath, platform: PlatformPath, door: TheDoor, _: Reader) -> JobView:
-    """Return what the job went through, who has it now, and what a person may do about it."""
-    return JobView.model_validate(DeadDesk(door.backends, door.catalogue).show(job_id(case, platform)))
 
 
 @router.post("/lookups", summary="The cases of a number, or of a reference", dependencies=[KEY_TAKEN])

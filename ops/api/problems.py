@@ -33,6 +33,7 @@ _WORDS: Final[Mapping[int, str]] = {
     408: "the body came too slowly",
     409: "a rule or the state of things forbids it: nothing was changed",
     413: "the body is too large",
+    415: "the body is of a form that is not taken",
     422: "the request is not valid: `errors` names each field",
     429: "too many requests: come again after `Retry-After` seconds",
     503: "the status store or the broker is away: come again after `Retry-After` seconds",
@@ -94,13 +95,14 @@ def problem_of(error: Exception) -> Problem:
         return Problem(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, RedisConnectionError | RedisTimeoutError):
         error = BackendUnavailable(f"the status store is away ({type(error).__name__})")
-    status = next((found for kind, found in _STATUS.items() if isinstance(error, kind)), 500)
+    status = next(found for kind, found in _STATUS.items() if isinstance(error, kind))
     headers = {"Retry-After": str(_AGAIN_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return Problem(status, str(error), headers=headers)
 
 
-_KNOWN: Final = (
-    Problem, RenewalError, RequestValidationError, HTTPException, RedisConnectionError, RedisTimeoutError,
+# Any other error of ours is a fault of this program or of its settings: its log says which, and nobody else is told.
+_KNOWN: Final[tuple[type[Exception], ...]] = (
+    Problem, *_STATUS, RequestValidationError, HTTPException, RedisConnectionError, RedisTimeoutError,
 )  # fmt: skip
 
 

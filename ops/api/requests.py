@@ -88,9 +88,8 @@ def submit_request(body: RequestForm, response: Response, *, door: TheDoor, call
     try:
         received = Requests(door.backends, door.catalogue, who=who).take(body)
     except WrongField as wrong:
-        raise Problem(
-            422, "the request is not valid", errors=[{"field": f"body.{wrong.field}", "detail": wrong.problem}]
-        ) from None
+        field = {"field": f"body.{wrong.field}", "detail": wrong.problem}
+        raise Problem(400, f"the request is not right: {wrong}", errors=[field]) from None
     link = LinkDesk(door.backends, who=who).make(received.case)
     response.headers["Location"] = f"/v1/cases/{received.case}"
     return RequestAnswer.of(received, OwnerLinkBody(url=link.url, expires_at=link.expires_at))

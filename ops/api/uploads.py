@@ -39,8 +39,8 @@ class RunAnswer(BaseModel):
     known: bool  # this very file had come before
 
 
-@router.post("", status_code=202, dependencies=[KEY_NEEDED_UNREAD], openapi_extra=_ROWS, responses=documented(409, 413),
-             summary="Renew the numbers of a file")  # fmt: skip
+@router.post("", status_code=202, dependencies=[KEY_NEEDED_UNREAD], openapi_extra=_ROWS,
+             responses=documented(404, 409, 413, 415), summary="Renew the numbers of a file")  # fmt: skip
 async def submit_file(
     request: Request, response: Response, *, door: TheDoor, caller: OperatorCaller, name: Name,
     instrument: InstrumentKey, key: Annotated[str, Header(alias="Idempotency-Key", max_length=255)],

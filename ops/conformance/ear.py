@@ -11,13 +11,13 @@ from typing import Final, Self
 from typing_extensions import override
 
 from backends.signature import SignatureProblem, verify
-from ops.conformance.played import Heard
+from ops.conformance.played import NOT_NOW, TAKEN, Heard
 from schemas.errors import BackendUnavailable
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 _HEARD_MAX: Final = 1000
 _SILENT_S: Final = 10.0
-_TAKEN, _FORGED, _FULL, _TOO_LARGE, _NOT_NOW = 204, 401, 429, 413, 503
+_FORGED, _FULL, _TOO_LARGE = 401, 429, 413
 
 
 class Ear(AbstractContextManager["Ear"]):
@@ -90,8 +90,8 @@ class Ear(AbstractContextManager["Ear"]):
             verify(self._keys, headers, body, now=now)
         except SignatureProblem:
             return _FORGED
-        turned_away = any(heard.status == _NOT_NOW for heard in self._heard)
-        return _TAKEN if turned_away else _NOT_NOW
+        turned_away = any(heard.status == NOT_NOW for heard in self._heard)
+        return TAKEN if turned_away else NOT_NOW
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -114,7 +114,7 @@ class _Request(BaseHTTPRequestHandler):
             body = self.rfile.read(int(size))
             status = self.hear({name.lower(): value for name, value in self.headers.items()}, body)
         self.send_response(status)
-        if status == _NOT_NOW:
+        if status == NOT_NOW:
             self.send_header("retry-after", "1")
         self.send_header("content-length", "0")
         self.end_headers()

@@ -7,7 +7,7 @@ from typing import Final
 from backends.signature import SignatureProblem, verify
 from ops.conformance.check import Checks
 from ops.conformance.plan import Step
-from ops.conformance.played import Heard, NotNeeded, NotTried, Played
+from ops.conformance.played import NOT_NOW, TAKEN, Heard, NotNeeded, NotTried, Played
 from ops.conformance.reading import ACCEPTED, GOOD, OK, content_of, problems_of_results, said_of
 from schemas.errors import ContractError
 from schemas.ids import job_id
@@ -17,7 +17,6 @@ from workers.callback import read_callback
 LATER: Final = Checks()
 CALLBACK_PATH: Final = "/v1/callbacks/{platform}"
 _SECTION: Final = "202-accepted-not-done"
-_ERRORS: Final = range(400, 600)
 
 
 @LATER.add("accepted-shape", section=_SECTION)
@@ -97,7 +96,7 @@ def _callback_body(played: Played) -> Iterator[str]:
 def _callback_again(played: Played) -> Iterator[str]:
     """A callback that was answered 503 comes again: with the same webhook-id, and the same body."""
     heard = _callbacks(played)
-    turned_away = next((each for each in heard if each.status >= min(_ERRORS)), None)
+    turned_away = next((each for each in heard if each.status == NOT_NOW), None)
     if turned_away is None:
         raise NotTried("no callback was turned away")
     again = [each for each in heard if each is not turned_away and each.ident == turned_away.ident]
@@ -110,7 +109,7 @@ def _callback_again(played: Played) -> Iterator[str]:
 @LATER.add("callback-once", section=_SECTION, must=False)
 def _callback_once(played: Played) -> Iterator[str]:
     """A callback that was taken does not come again."""
-    taken = [heard.ident for heard in _callbacks(played) if heard.status < min(_ERRORS)]
+    taken = [heard.ident for heard in _callbacks(played) if heard.status == TAKEN]
     if len(set(taken)) != len(taken):
         yield "a callback that was answered 2xx came again"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from ops.conformance.plan import Asked, Step
 from platforms.model import Platform
@@ -12,6 +13,10 @@ from schemas.outcome import Outcome
 from workers.callback import read_callback
 from workers.connector import Answered, Entry, interpret
 from workers.transport import Answer
+
+# What the kit answers a callback whose signature is good; the second one once, to its first.
+TAKEN: Final = 204
+NOT_NOW: Final = 503
 
 
 class NotTried(Exception):
@@ -36,6 +41,11 @@ class Heard:
     def ident(self) -> str:
         """The id under which the platform sent it."""
         return self.headers.get("webhook-id", "")
+
+    @property
+    def proved(self) -> bool:
+        """Whether its signature was good: taken, or turned away only to see whether it comes again."""
+        return self.status in {TAKEN, NOT_NOW}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +105,8 @@ class Played:
         """Return the outcomes that came by callback or poll, by job."""
         found: dict[str, Answered] = {}
         for heard in self.heard:
+            if not heard.proved:
+                continue
             try:
                 reading = read_callback(self.platform, heard.body)
             except ContractError:

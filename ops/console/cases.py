@@ -16,6 +16,8 @@ from ops.console.listing import Column, as_file, listing, wanted_file
 from ops.console.shown import iso, masked
 from ops.console.visitor import AdminVisitor, Posted, Reader
 from ops.dead_letters import DeadDesk
+from ops.job_view import JobDesk
+from ops.turns import totals
 from schemas.errors import InputError
 from schemas.ids import job_id
 from schemas.record import JobRecord
@@ -70,7 +72,7 @@ COLUMNS: Final = (
     Column(name="state", key=lambda line: (line.clean, line.record.state)),
     Column(name="attempts", numeric=True, key=lambda line: line.record.attempts, falling=True),
     Column(name="first_sent", wide=True, key=lambda line: line.record.first_sent_s),
-    Column(name="settled", key=lambda line: line.record.settled_s, falling=True),
+    Column(name="settled", wide=True, key=lambda line: line.record.settled_s, falling=True),
     Column(name="detail", wide=True),
 )
 
@@ -106,14 +108,14 @@ def reveal(*, case: str, visitor: AdminVisitor, door: TheDoor, form: Posted) -> 
 
 @router.get("/cases/{case}/{platform}")
 def job(*, case: str, platform: str, visitor: Reader, door: TheDoor) -> Response:
-    """Show what one job went through."""
-    desk = DeadDesk(door.backends, door.catalogue)
-    facts = desk.show(job_id(case, platform))
-    view = door.inspector.case(case)
+    """Show what one job went through, and whose turn it was; where another platform settles it too, that one's."""
+    found = JobDesk(door.backends, door.catalogue).show(job_id(case, platform))
+    view, asked, course = door.inspector.case(case), found.facts["platform"], found.course
     return visitor.page(
-        "job.html.j2", case=view, platform=platform, name=_names(door, platform), facts=facts,
-        record=view.record(platform), about=door.inspector.details(case).get(platform, {}),
-        folds=folded(facts["steps"]),
+        "job.html.j2", case=view, platform=asked, name=_names(door, asked), facts=found.facts,
+        record=view.record(asked), about=door.inspector.details(case).get(asked, {}),
+        folds=folded(found.facts["steps"]), course=course, remedy=found.remedy,
+        held=totals(course.turns, now=course.now),
     )  # fmt: skip
 
 

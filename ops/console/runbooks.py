@@ -16,7 +16,7 @@ from schemas.errors import NotFound
 
 router = APIRouter()
 _HERE: Final = Path(__file__).parent
-# Beside us in an installed package (see pyproject.toml), else where they are written.
+# Beside us in an image (see the Dockerfile), else where they are written.
 FOLDERS: Final = (_HERE / "runbooks", _HERE.parents[1] / "docs" / "runbooks")
 _OURS: Final = re.compile(r"(?:\./)?([a-z0-9_-]+)\.md(#[\w-]+)?")
 
@@ -32,7 +32,7 @@ def runbook(name: str) -> str:
     """Return a runbook as HTML. Raises NotFound."""
     paths = {path.stem: path for folder in reversed(FOLDERS) for path in sorted(folder.glob("*.md"))}
     if name not in paths:
-        raise NotFound("there is no such runbook")
+        raise NotFound("there is no such runbook here; all of them are in docs/runbooks/ of the project")
     # HTML inside a file is shown as text: a page holds nothing that we have not drawn.
     reader = MarkdownIt("commonmark", {"html": False})
     tokens = reader.parse(paths[name].read_text(encoding="utf-8"))

@@ -50,7 +50,7 @@ COLUMNS: Final = (
     Column(name="p95", numeric=True, wide=True, key=lambda line: line.health.p95_ms or 0, falling=True),
     Column(name="rate", numeric=True, wide=True, key=lambda line: line.health.calls_per_s or 0, falling=True),
     Column(name="in_flight", numeric=True, wide=True, key=lambda line: line.health.gate.in_flight_now, falling=True),
-    Column(name="waiting", numeric=True, key=lambda line: line.health.waiting, falling=True),
+    Column(name="waiting", numeric=True, wide=True, key=lambda line: line.health.waiting, falling=True),
     Column(name="dead", numeric=True, key=lambda line: line.health.dead, falling=True),
     Column(name="", wide=True),
 )

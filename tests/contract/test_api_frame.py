@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from backends.actions import What
 from backends.api_keys import Scope
@@ -17,7 +18,7 @@ from ops.api.access import OF_A_KEY, OF_BAD_KEYS
 from ops.api.guard import BODY_BYTES_MAX
 from ops.console_key import local_key
 from ops.key_desk import KeyDesk
-from schemas.errors import InputError, NotFound
+from schemas.errors import BackendUnavailable, InputError, NotFound
 from schemas.ids import new_id
 from tests.fixtures_valkey import NOON, ONE_NAMESPACE, stored
 from tests.fixtures_web import Api
@@ -154,6 +155,35 @@ def test_a_fault_of_ours_is_told_by_the_id_of_its_request_alone(
     answer = api.ask("GET", "/v1/actions")
     assert answer.headers["x-request-id"] in problem(answer, 500)["detail"]
     assert NUMBER not in answer.text
+
+
+@pytest.mark.parametrize("error", [RedisConnectionError("away"), BackendUnavailable("the broker is away")])
+def test_what_is_away_is_told_with_when_to_come_again(
+    api: Api, backends: Backends, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Nothing is answered from memory: limits and keys fail closed (rule 7)."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(backends.api_keys, "find", away)
+    answer = api.ask("GET", "/v1/runs")
+    assert "away" in problem(answer, 503)["detail"]
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_readiness_names_what_is_away_and_not_where_it_is(
+    api: Api, backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked without a key."""
+    assert {"status": "ready"} == api.client.get("/readyz").json()
+
+    def away() -> None:
+        raise BackendUnavailable("the broker at amqp://inside:5672 is away")
+
+    monkeypatch.setattr(backends.broker, "depths", away)
+    assert "the broker is away" == problem(api.client.get("/readyz"), 503)["detail"]
+    assert 200 == api.client.get("/healthz").status_code
 
 
 def test_every_answer_says_how_a_browser_must_treat_it(api: Api) -> None:

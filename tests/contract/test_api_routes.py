@@ -11,9 +11,12 @@ import pytest
 from backends.actions import What
 from backends.bootstrap import Backends
 from backends.kept import Kind
+from ops.cancelling import finish_cancels
+from platforms.catalogue import Catalogue
 from schemas.ids import new_id
-from schemas.outcome import Fault
+from schemas.outcome import Fault, Refusal
 from schemas.state import State
+from tests.command import wait_until
 from tests.contract.test_api_frame import problem
 from tests.contract.test_run_desk import rows as input_rows
 from tests.contract.test_run_desk import submitted
@@ -64,7 +67,18 @@ def test_a_job_tells_every_attempt_and_who_has_it(api: Api, backends: Backends) 
     shown = api.get(f"/v1/cases/{case}/jobs/alipay")
     assert f"batch {batch.id}" in shown["held_by"]
     assert [("WAITING", "timeout")] == [(step["state"], step["reason"]) for step in shown["steps"]]
+    assert [("platform", None, "fault")] == [(turn["holder"], turn["until"], turn["why"]) for turn in shown["turns"]]
+    assert ("in_time", None, None) == (shown["promise"]["standing"], shown["late_party"], shown["remedy"])
     problem(api.ask("GET", f"/v1/cases/{case}/jobs/nobody"), 404)
+
+
+def test_a_refusal_tells_what_can_be_done(api: Api, backends: Backends) -> None:
+    """A refusal without a next step is the end of a person's way (requirement 11)."""
+    (case,) = accept(backends, BOTH)
+    record(backends, "alipay", [case], state=State.REFUSED, reason=Refusal.RISK_CONTROL)
+    shown = api.get(f"/v1/cases/{case}/jobs/alipay")
+    assert ("operator", "met") == (shown["remedy"]["next_actor"], shown["promise"]["standing"])
+    assert shown["remedy"]["zh"]
 
 
 def test_a_case_is_found_by_number_and_by_reference_and_told_masked(api: Api, backends: Backends) -> None:
@@ -115,6 +129,16 @@ def test_a_run_is_cancelled_behind_the_answer_and_only_by_the_right_count(api: A
     answer = change(api, f"/v1/runs/{run}/cancel", status=202, expect_count=4)
     assert (f"/v1/runs/{run}", "cancelled") == (answer.headers["location"], answer.json()["state"])
     assert [ME] == who(backends, What.RUN_CANCEL)
+    wait_until(lambda: not backends.runs.counters(run).held, what="the cancellation", seconds=60)
+    assert {"CANCELLED": 4} == api.get(f"/v1/runs/{run}")["by_state"]
+
+
+def test_a_cancellation_that_a_console_died_over_goes_on_with_the_next_one(api: Api, backends: Backends) -> None:
+    """The run says that it is cancelled; its jobs must follow, whoever looks after them."""
+    run, other = submitted(backends, input_rows(2)), submitted(backends, input_rows(1, first=50))
+    backends.runs.cancel(run, reason="why")
+    finish_cancels(backends, Catalogue.load().select(BOTH)).join(60)
+    assert (0, 2) == (backends.runs.counters(run).held, backends.runs.counters(other).held)
 
 
 # -- platforms ---------------------------------------------------------------------------------------------------------
@@ -200,7 +224,8 @@ def test_letters_are_understood_by_cause_one_by_one_and_by_job(api: Api, backend
 def test_letters_are_given_up_only_by_the_right_count_and_a_reason_that_is_one(api: Api, backends: Backends) -> None:
     """It is final."""
     cases = die(backends, ["alipay"], count=2)
-    path, all_of_them = "/v1/dead-letters/discard", {"choice": {"everything": True}}
+    path = "/v1/dead-letters/discard"
+    all_of_them: dict[str, Any] = {"choice": {"everything": True}}
     problem(change(api, path, status=409, expect_count=1, **all_of_them), 409)
     problem(change(api, path, status=400, expect_count=2, choice={}), 400)
     problem(change(api, path, status=400, reason="timeout", expect_count=2, **all_of_them), 400)

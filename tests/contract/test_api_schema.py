@@ -38,7 +38,8 @@ _CONFIG = SchemathesisConfig.from_dict(
     }
 )
 _SCHEMA = schemathesis.openapi.from_dict(describe(_APP), config=_CONFIG)
-_OPERATIONS = [pytest.param(found.ok(), id=found.ok().label) for found in _SCHEMA.get_all_operations()]
+_FOUND: list[Any] = list(_SCHEMA.get_all_operations())
+_OPERATIONS = [pytest.param(found.ok(), id=found.ok().label) for found in _FOUND]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def stocked(
     known = known_of(backends, folder)
     app = make_app(Door(backends=backends, catalogue=Catalogue.load().select(list(PLATFORMS))))
     _, key = backends.api_keys.create("schema", Scope.ADMIN, by="test", now=NOON)
-    with pytest.MonkeyPatch.context() as patch, asgi.get_client(app) as client:
+    with pytest.MonkeyPatch.context() as patch, asgi.get_client(cast("Any", app)) as client:
         patch.setattr("ops.api.access.OF_A_KEY", Pace(name="key", per_s=1e5, burst=100_000))
         patch.setattr("ops.api.access.OF_BAD_KEYS", Pace(name="bad-keys", per_s=1e5, burst=100_000))
         yield client, {"Authorization": f"Bearer {key}"}, known

@@ -120,6 +120,21 @@ def test_after_a_first_call_without_an_answer_nothing_more_is_sent() -> None:
     assert {Verdict.NOT_TRIED} == {f.verdict for f in findings if f.check.name in {"raw-body", "same-call-twice"}}
 
 
+def test_who_asks_for_a_moment_gets_it_once_or_twice(tmp_path: Path) -> None:
+    """A platform may be slow to wake: what it said before is not held against it, its Retry-After is."""
+    turned = iter([(429, {"title": "not now"}), (503, {"title": "not yet"})])
+
+    def wakes(module: Any) -> None:
+        right, end = module.Handler._send, module.Handler.end_headers
+        module.Handler._send = lambda self, status, content: right(self, *next(turned, (status, content)))
+        module.Handler.end_headers = lambda self: (self.send_header("retry-after", "0"), end(self))
+
+    with example_served(tmp_path / "record.csv", spoil=wakes) as platform:
+        findings = rehearsed(platform, example_numbers())
+    assert {} == broken(findings)
+    assert Verdict.PASSED is {finding.check.name: finding.verdict for finding in findings}["retry-after"]
+
+
 def test_nobody_listens() -> None:
     """An endpoint that is not there is one failed rule with its reason."""
     findings = rehearsed(entry(1), example_numbers())

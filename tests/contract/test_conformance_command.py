@@ -4,6 +4,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from ops.conformance.played import Handshake, Played
 from ops.conformance.rehearsal import CHECKS
 from platforms.catalogue import Catalogue
 from schemas.errors import InputError
+from tests.command import free_port
 from tests.rehearsed import ROOT, SECRET, entry, example_numbers, example_served
 from tests.stranger import Server, friendly, self_signed
 from workers.tls import Tls
@@ -70,6 +72,27 @@ def test_the_command_prints_every_check_and_ends_well(tmp_path: Path, catalogue:
     assert [check.name for check in CHECKS] == [row["check"] for row in rows]
     assert {"must", "should"} == {row["kind"] for row in rows}
     assert not any(lent.number[3:] in done.output for lent in example_numbers())
+
+
+def test_the_command_hears_callbacks(tmp_path: Path, catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words on standard error say where the platform has to call; standard output is the result alone."""
+    monkeypatch.setenv("ACME_CALLBACK_SECRET", SECRET)
+    with (catalogue / "acme.yaml").open("a", encoding="utf-8") as file:
+        file.write("callback: {secret: env:ACME_CALLBACK_SECRET}\n")
+    port = free_port()
+
+    def put_off(module: Any) -> None:
+        module.CALL_AGAIN_S = 0.05
+        at = f"http://127.0.0.1:{port}/v1/callbacks/acme"
+        module.Handler.later = module.Later(0.1, url=at, secret=SECRET)
+
+    listening = ("--listen", f"127.0.0.1:{port}", "--callback-url", "https://test.operator.example/", "--wait", "10s")
+    with example_served(tmp_path / "record.csv", spoil=put_off) as platform:
+        at = ("--catalogue", catalogue, "--endpoint", platform.endpoint)
+        done = command("acme", *at, "--numbers", numbers_file(tmp_path / "numbers.csv"), *listening, "-o", "csv")
+    assert 0 == done.exit_code, done.output
+    assert "your platform calls https://test.operator.example/v1/callbacks/acme" in done.stderr
+    assert "callback-again,must,passed," in done.stdout
 
 
 def test_the_command_ends_with_3_where_a_must_does_not_hold(tmp_path: Path, catalogue: Path) -> None:

@@ -18,6 +18,7 @@ from backends.signature import new_secret, sign
 from ops.conformance.check import Finding, Verdict
 from ops.conformance.ear import Ear
 from platforms.model import Platform
+from schemas.errors import BackendUnavailable
 from tests.rehearsed import broken, example_numbers, example_served, not_holding, rehearsed
 
 CALLBACK_SECRET = new_secret()
@@ -137,6 +138,28 @@ def test_a_platform_that_accepts_and_calls_back_passes(tmp_path: Path) -> None:
     assert {"accepted-answered", "callback-signature", "callback-again", "cutoff-strict", "old-binding"} <= passed
 
 
+@pytest.mark.parametrize("way", ["callback", "poll"])
+def test_the_example_server_passes_where_it_answers_later(tmp_path: Path, way: str) -> None:
+    """Who copies it has callbacks that come again, and an address to be asked at."""
+
+    def put_off(module: Any) -> None:
+        module.CALL_AGAIN_S = 0.05
+        at = f"http://127.0.0.1:{ear.port}/v1/callbacks/acme" if way == "callback" else ""
+        module.Handler.later = module.Later(0.1, url=at, secret=CALLBACK_SECRET)
+
+    keys = (CALLBACK_SECRET,)
+    with (
+        Ear("127.0.0.1", 0, keys=keys, clock=lambda: datetime.now(UTC)) as ear,
+        example_served(tmp_path / "record.csv", spoil=put_off) as platform,
+    ):
+        at = platform.endpoint.replace("/v1/renewals", "/v1/polls")
+        channel = CHANNELS if way == "callback" else {"poll": {"endpoint": at, "delays_s": [0.2]}}
+        entry = Platform.model_validate(platform.to_yaml_dict() | channel)
+        findings = rehearsed(entry, example_numbers(), callback_keys=keys, ear=ear, wait_s=10)
+    assert [] == not_holding(findings)
+    assert {} == broken(findings)
+
+
 def test_a_platform_that_is_polled_passes(tmp_path: Path) -> None:
     """Without callbacks the outcomes come by asking."""
     findings = later(tmp_path / "record.csv", poll=True, listening=False, wait_s=5)
@@ -145,7 +168,7 @@ def test_a_platform_that_is_polled_passes(tmp_path: Path) -> None:
 
 
 WRONG_CALLBACKS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], set[str]]] = {
-    "another key": (lambda c: {**c, "secret": new_secret()}, {"callback-signature"}),
+    "another key": (lambda c: {**c, "secret": new_secret()}, {"callback-signature", "accepted-answered"}),
     "another path": (lambda c: {**c, "path": "/hook"}, {"callback-address"}),
     "an unknown field": (lambda c: {**c, "body": {**c["body"], "at": 1}}, {"callback-body", "accepted-answered"}),
     "a foreign id": (
@@ -183,3 +206,19 @@ def test_without_an_ear_callbacks_are_not_tried_and_do_not_hold(tmp_path: Path) 
         line.startswith("callback-signature: not tried callbacks were not listened for")
         for line in not_holding(findings)
     )
+
+
+def test_what_comes_to_the_ear_is_bounded_and_its_signature_looked_at_first() -> None:
+    """It is open to the net while it listens: a stranger gets 401, and nobody more than a mebibyte."""
+    with Ear("127.0.0.1", 0, keys=(CALLBACK_SECRET,), clock=lambda: datetime.now(UTC)) as ear:
+        sent = {"webhook-id": "m", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
+        statuses = []
+        for body, headers in ((b"{}", sent), (b"{}", {}), (b"x", {"content-length": str(2**20 + 1)})):
+            connection = HTTPConnection("127.0.0.1", ear.port, timeout=5)
+            connection.request("POST", "/v1/callbacks/acme", body=body, headers=headers)
+            statuses.append(connection.getresponse().status)
+            connection.close()
+        assert [401, 401, 413] == statuses
+        assert [False, False] == [heard.proved for heard in ear.heard]
+        with pytest.raises(BackendUnavailable, match=r"--listen 127\.0\.0\.1:"):
+            Ear("127.0.0.1", ear.port, keys=(), clock=lambda: datetime.now(UTC))

@@ -6,6 +6,7 @@ import pytest
 
 from backends.api_keys import Scope
 from backends.bootstrap import Backends
+from ops.api.access import OF_BAD_KEYS
 from ops.console.shield import POLICY
 from tests.snapshots import catalogue_of
 from tests.visiting import ORIGIN, Visit
@@ -29,6 +30,13 @@ def test_a_wrong_key_opens_nothing(visit: Visit) -> None:
     answer = visit.enter("nrk_0000000000_x")
     assert 401 == answer.status_code
     assert "renewal_session" not in answer.headers.get("set-cookie", "")
+
+
+def test_whoever_tries_keys_has_to_wait(visit: Visit) -> None:
+    """After some wrong ones an address is told so, and a right key still opens: nobody can be locked out."""
+    answers = [visit.enter("nrk_0000000000_x") for _ in range(OF_BAD_KEYS.burst + 1)]
+    assert ([401] * OF_BAD_KEYS.burst, 429) == ([each.status_code for each in answers[:-1]], answers[-1].status_code)
+    assert 303 == visit.enter(visit.key()).status_code
 
 
 def test_a_session_s_cookie_cannot_be_read_or_carried_elsewhere(visit: Visit) -> None:

@@ -69,6 +69,34 @@ def test_nothing_that_is_stored_becomes_part_of_a_page(visit: Visit, language: s
     assert "&lt;script&gt;" in visit.page(f"/cases/{cases[0]}/alpha")
 
 
+def test_no_page_reads_more_where_more_cases_are_stored(visit: Visit) -> None:
+    """With a million cases a page comes as fast as with ten: it asks for counts, and for the one case it shows."""
+    (case, *_) = accept(visit.backends, PLATFORMS, count=10)
+    visit.log_in()
+
+    # One look at the whole for each page, however slow this machine is.
+    visit.lookout._clock = lambda: 0.0
+
+    def asked() -> dict[str, int]:
+        counts = {}
+        for path in pages(case):
+            visit.lookout.forget()
+            before = _commands(visit)
+            visit.page(path)
+            counts[path] = _commands(visit) - before
+        return counts
+
+    asked()  # scripts are loaded, and what never changes is remembered
+    few = asked()
+    accept(visit.backends, PLATFORMS, count=1500, first=10)
+    assert few == asked()
+
+
+def _commands(visit: Visit) -> int:
+    stats: dict[str, dict[str, int]] = visit.backends.redis.info("commandstats")
+    return sum(each["calls"] for each in stats.values())
+
+
 def test_no_page_shows_a_number(visit: Visit) -> None:
     """What somebody needs to recognise a request is its first three and last four digits."""
     cases = accept(visit.backends, PLATFORMS)

@@ -1,10 +1,13 @@
 """Bulk work rests on a recorded document and an approver, or it does not begin (requirement 8)."""
 
+import logging
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from backends.actions import What
@@ -136,12 +139,21 @@ def test_a_night_without_its_instrument_does_not_begin(backends: Backends, tmp_p
     assert KEY == backends.runs.facts([run_of(NAME, DAY)])[0].instrument
 
 
-def test_the_commands_record_show_and_end(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dates without a time are those of Shanghai."""
+@pytest.fixture
+def environment(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the commands find the stores of the test; what they set up for their log is taken back."""
+    keys = backends.settings.number_keys
+    assert keys is not None
     monkeypatch.setenv("RENEWAL_REDIS_URL", backends.settings.redis_url or "")
     monkeypatch.setenv("RENEWAL_NAMESPACE", backends.settings.namespace)
-    keys = backends.settings.number_keys
-    monkeypatch.setenv("RENEWAL_NUMBER_KEYS", keys.get_secret_value() if keys else "")
+    monkeypatch.setenv("RENEWAL_NUMBER_KEYS", keys.get_secret_value())
+    yield
+    structlog.reset_defaults()
+    logging.basicConfig(handlers=[], force=True)
+
+
+def test_the_commands_record_show_and_end(backends: Backends, environment: None) -> None:
+    """Dates without a time are those of Shanghai."""
     made = ["instruments", "record", KEY, "--title", "T", "--document-number", "7", "--approver", "A", "--valid-from",
             "2026-01-01", "--valid-until", "2099-01-01", "--reason", "signed"]  # fmt: skip
     assert 0 == CliRunner().invoke(app, made).exit_code

@@ -227,6 +227,10 @@ def test_a_case_of_a_bulk_run_is_not_taken_over(ready: Backends, catalogue: Cata
         ({"authorisation": {"platforms": ["alpha", "omega"]}}, "authorisation.platforms.1"),
         ({"authorisation": {"given_at": NOON + timedelta(hours=1)}}, "authorisation.given_at"),
         ({"authorisation": {"expires_at": NOON}}, "authorisation.expires_at"),
+        (
+            {"authorisation": {"given_at": NOON + timedelta(minutes=4), "expires_at": NOON + timedelta(minutes=2)}},
+            "authorisation.expires_at",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_and_its_value_is_not_repeated(
@@ -248,7 +252,6 @@ def test_a_wrong_field_is_named_and_its_value_is_not_repeated(
         ({"authorisation": {"platforms": []}}, "authorisation.platforms: Tuple should have at least 1"),
         ({"authorisation": {"platforms": ["alpha", "alpha"]}}, "the same platform twice"),
         ({"authorisation": {"notice_version": "13800000001"}}, "must not hold a phone number"),
-        ({"authorisation": {"expires_at": "2026-01-01T00:00:00Z"}}, "expected an instant after given_at"),
         ({"authorisation": {"given_at": "2026-10-31T12:00:00"}}, "given_at: Input should have timezone"),
     ],
 )

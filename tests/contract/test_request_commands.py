@@ -1,11 +1,14 @@
 """A person's request at the desk: the same thing as over HTTP, without a number in a command line."""
 
 import json
+import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from backends.actions import What
@@ -19,8 +22,8 @@ from tests.letters import record_of
 
 
 @pytest.fixture(autouse=True)
-def environment(backends: Backends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the commands find the stores of the test and two platforms."""
+def environment(backends: Backends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the commands find the stores of the test and two platforms; what they set up for their log is taken back."""
     for key in ("alpha", "beta"):
         write_platform(tmp_path / "catalogue", key)
     keys = backends.settings.number_keys
@@ -31,6 +34,9 @@ def environment(backends: Backends, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "PUBLIC_URL": "https://renewal.example",
     }.items():  # fmt: skip
         monkeypatch.setenv(f"RENEWAL_{name}", str(value))
+    yield
+    structlog.reset_defaults()
+    logging.basicConfig(handlers=[], force=True)
 
 
 def call(*arguments: str, stdin: str = "") -> Result:

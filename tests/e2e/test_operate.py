@@ -161,12 +161,14 @@ def test_alerts_exit_1_and_name_their_page(desk: Renewal) -> None:
 def test_queues_workers_and_top_show_the_whole(desk: Renewal) -> None:
     """Off a terminal each prints once, plainly, and ends."""
     backends = stores(desk)
-    backends.heartbeats.beat("worker", facts={"running": 2, "platforms": ["alpha"], "batches": 5})
+    backends.heartbeats.beat("worker", facts={"running": 2, "platforms": ["alpha"], "batches": 5, "transport": "curl"})
     backends.close()
     queues = {(row["what"], row["name"]) for row in rows(desk.look("queues", "-o", "json"))}
     assert {("queue", "bulk"), ("custody", "begun"), ("waiting", "due now"), ("for a person", "dead")} <= queues
     (worker,) = rows(desk.look("workers", "-o", "json"))
-    assert ("worker", "alive", 2, 5) == tuple(worker[name] for name in ("role", "state", "running", "done"))
+    assert ("worker", "alive", 2, 5, "curl") == tuple(
+        worker[name] for name in ("role", "state", "running", "done", "client")
+    )
     top = desk.run("top", "--once", FORCE_COLOR="")
     assert 0 == top.code, top.told
     assert "critical no_recorder" in top.out

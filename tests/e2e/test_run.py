@@ -106,6 +106,14 @@ def test_a_sandbox_run_settles_every_job_and_agrees_with_the_platforms(story: St
     )
 
 
+def test_a_run_says_where_it_can_be_watched_and_how_to_come_in(story: Story) -> None:
+    """An address without a key, or a key that others can read, would be no way in."""
+    found = re.search(r"console on http://127\.0\.0\.1:\d+/; log in with the key in (\S+)", story.done.err)
+    assert found is not None, story.done.err
+    key = Path(found[1])
+    assert (True, 0o600) == (key.read_text(encoding="utf-8").startswith("nrk_"), key.stat().st_mode & 0o777)
+
+
 def test_a_run_leaves_the_four_files_that_its_summary_names(story: Story) -> None:
     """A summary that names a file which is not there sends its reader nowhere."""
     files = {name: Path(path) for name, path in story.done.summary["files"].items()}

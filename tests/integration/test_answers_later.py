@@ -30,7 +30,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         tmp_path, catalogue=catalogue, faults="later", callbacks=f"http://{address}", RENEWAL_CONSOLE=address
     ) as rig:
         rig.up(workers=1)
-        rig.start_single("console")
+        rig.await_role("console")
         rig.world.order("calls", "later", seconds=0.5, callback="forged")
         yield rig
 

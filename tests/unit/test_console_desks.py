@@ -1,5 +1,6 @@
 """Which dead letters a page means, and the words of the desks. Pure."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlencode
 
@@ -88,7 +89,7 @@ def test_a_change_needs_its_reason_and_its_count(form: dict[str, str], reason: s
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_member_of_a_list_has_its_word(language: str) -> None:
     """A page never shows a code where a person needs to know what to do."""
-    families = {
+    families: dict[str, Iterable[str]] = {
         "advice": ADVICE, "skip": Skip, "why": Why, "run_state": RunState, "stands": Stands, "ending": Ending,
         "stage": Stage, "limit": Limit, "refused": Ineligible, "since": SINCE,
     }  # fmt: skip

@@ -140,6 +140,7 @@ def test_one_of_two_keys_is_enough_in_any_order(keys: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("signed_by", "key"),
     [(SECRET, OTHER_SECRET), (PRIVATE, OTHER_PUBLIC), (PRIVATE, SECRET), (SECRET, PUBLIC), (OTHER_PRIVATE, PUBLIC)],
+    ids=["v1", "v1a", "v1a by v1", "v1 by v1a", "new pair"],
 )
 def test_another_key_does_not_fit(signed_by: str, key: str) -> None:
     """Neither one of the same kind nor one of the other."""
