@@ -62,10 +62,10 @@ class Choice:
 
     def pinned(self, *, now: datetime) -> "Choice":
         """Return it with instants for spans, and without what is still to come: what is counted stays what is meant."""
-        if self.jobs:
-            return self
         since = parse_ago(self.since, option="since", now=now).isoformat() if self.since else ""
-        return replace(self, since=since, until=self.until or (now + timedelta(seconds=1)).isoformat())
+        # Letters that are named one by one need no end: none can be added to them.
+        until = self.until or ("" if self.jobs else (now + timedelta(seconds=1)).isoformat())
+        return replace(self, since=since, until=until)
 
     def filter(self, *, now: datetime) -> DeadFilter:
         """Return it as the desk takes it; of several causes or single jobs as near as a filter comes."""

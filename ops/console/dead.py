@@ -12,7 +12,7 @@ from ops.api.door import Door, TheDoor
 from ops.console.asking import agreed, text_of
 from ops.console.choosing import SINCE, Choice
 from ops.console.folding import folded
-from ops.console.listing import Column, Listing, as_file, listing, wanted_file
+from ops.console.listing import Column, as_file, listing, wanted_file
 from ops.console.visitor import OperatorVisitor, Posted, Reader
 from ops.dead_letters import GROUP_FIELDS, ROW_FIELDS, DeadDesk
 from ops.replay_desk import ReplayDesk
@@ -63,10 +63,10 @@ def letters(request: Request, visitor: Reader, door: TheDoor) -> Response:
     every = choice.letters(desk)
     if kind := wanted_file(request):
         return as_file(desk.rows(every), fields=ROW_FIELDS, name="dead-letters", kind=kind)
-    page: Listing[Any] = listing(request, every, columns=_LETTERS, filters=filters)
-    found = replace(page, rows=list(desk.rows(page.rows)), known=visitor.lookout.now().dead_total or page.found)
+    page = listing(request, every, columns=_LETTERS, filters=filters)
     return visitor.page(
-        "dead_letters.html.j2", listing=found, groups=desk.groups(DeadFilter()), since=SINCE,
+        "dead_letters.html.j2", listing=replace(page, known=visitor.lookout.now().dead_total or page.found),
+        shown={row["job"]: row for row in desk.rows(page.rows)}, groups=desk.groups(DeadFilter()), since=SINCE,
         all_of_them=urlencode(list(choice.fields())),
     )  # fmt: skip
 
