@@ -79,14 +79,14 @@ def one_live(ident: str, visitor: Reader, door: TheDoor) -> Response:
 
 
 @router.post("/replays/{ident}/stop")
-def stop(ident: str, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
+def stop(*, ident: str, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
     """Send no more of it; what was sent goes on by itself."""
     ReplayDesk(door.backends, who=visitor.who).stop(ident, reason=reason_of(form))
     return visitor.after(f"/dead/replays/{ident}", "replay.stopped")
 
 
 @router.post("/replays/{ident}/resume")
-def resume(ident: str, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
+def resume(*, ident: str, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
     """Go on with it, by a canary again where it had stopped by itself."""
     ReplayDesk(door.backends, who=visitor.who).resume(ident, reason=reason_of(form))
     return visitor.after(f"/dead/replays/{ident}", "replay.resumed")

@@ -86,7 +86,7 @@ def batches(request: Request, visitor: Reader, door: TheDoor) -> Response:
 
 
 @router.get("/batches/{batch}")
-def one(batch: str, request: Request, visitor: Reader, door: TheDoor) -> Response:
+def one(*, batch: str, request: Request, visitor: Reader, door: TheDoor) -> Response:
     """Show one batch that waits, with its jobs."""
     found = Retries(door.backends).show(batch)
     if kind := wanted_file(request):

@@ -70,7 +70,7 @@ def one_live(run: str, visitor: Reader, door: TheDoor) -> Response:
 
 
 @router.get("/{run}/platforms")
-def platforms(run: str, request: Request, visitor: Reader, door: TheDoor) -> Response:
+def platforms(*, run: str, request: Request, visitor: Reader, door: TheDoor) -> Response:
     """Count the jobs of a run by platform. Reads every case of it, so only where somebody asks."""
     desk = _desk(door)
     found, filters = desk.show(run), {"q": request.query_params.get("q", "")}
@@ -90,7 +90,7 @@ def platforms(run: str, request: Request, visitor: Reader, door: TheDoor) -> Res
 
 
 @router.get("/{run}/results")
-def results(run: str, request: Request, _: Reader, door: TheDoor) -> Response:
+def results(*, run: str, request: Request, _: Reader, door: TheDoor) -> Response:
     """Send one row for each job, as they are read: CSV that no spreadsheet runs, or JSON lines."""
     found = _desk(door).facts(run)
     rows = CaseDesk(door.inspector).results(found.run)
@@ -107,7 +107,7 @@ def ask(run: str, visitor: OperatorVisitor, door: TheDoor) -> Response:
 
 
 @router.post("/{run}/cancel")
-def cancel(run: str, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
+def cancel(*, run: str, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
     """Read its file no further and take out what was not sent, behind this answer."""
     desk = RunDesk(door.backends, door.inspector, who=visitor.who)
     desk.begin_cancel(run, reason=reason_of(form))

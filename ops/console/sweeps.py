@@ -57,7 +57,7 @@ def sweeps(request: Request, visitor: Reader, door: TheDoor) -> Response:
 
 
 @router.get("/sweeps/{name}")
-def one(name: Name, request: Request, visitor: Reader, door: TheDoor) -> Response:
+def one(*, name: Name, request: Request, visitor: Reader, door: TheDoor) -> Response:
     """Show one sweep and its nights, the newest first."""
     found = _desk(door).show(name)
     if kind := wanted_file(request):
@@ -76,21 +76,21 @@ def night(*, name: Name, day: date, request: Request, visitor: Reader, door: The
 
 
 @router.post("/sweeps/{name}/pause")
-def pause(name: Name, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
+def pause(*, name: Name, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
     """Begin and send nothing more of it; what was sent goes on by itself."""
     _desk(door, visitor.who).pause(name, reason=reason_of(form))
     return visitor.after(f"/sweeps/{name}", "sweep.paused")
 
 
 @router.post("/sweeps/{name}/resume")
-def resume(name: Name, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
+def resume(*, name: Name, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
     """Let it go on; for nights that were missed its catch-up rule holds."""
     _desk(door, visitor.who).resume(name, reason=reason_of(form))
     return visitor.after(f"/sweeps/{name}", "sweep.resumed")
 
 
 @router.post("/sweeps/{name}/run")
-def run_now(name: Name, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
+def run_now(*, name: Name, visitor: OperatorVisitor, door: TheDoor, form: Posted) -> Response:
     """Read its inventory and begin the night that is due, or today's; the scheduler goes on with it."""
     begun, reason = Event(), reason_of(form)
     found = _desk(door, visitor.who).run(name, day=None, reason=reason, stop=begun, progress=lambda _: begun.set())
