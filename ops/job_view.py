@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from backends.bootstrap import Backends
@@ -14,6 +15,12 @@ from platforms.remedies import Remedy, remedy_of
 from schemas.errors import NotFound
 from schemas.ids import job_id, split_job_id
 from schemas.outcome import Refusal
+
+
+@cache
+def _calendar() -> WorkingDays:
+    """Read the notices once: a page about a job is asked for often."""
+    return WorkingDays.load()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +43,7 @@ class JobDesk:
     def __init__(self, backends: Backends, catalogue: Catalogue) -> None:
         self._backends, self._catalogue = backends, catalogue
         self._dead = DeadDesk(backends, catalogue)
-        self._calendar = WorkingDays.load()
+        self._calendar = _calendar()
 
     def show(self, job: str) -> JobView:
         """Return one job; for one that another platform settles too, that platform's. Raises NotFound."""

@@ -35,7 +35,8 @@ def _refusal_reasons(played: Played) -> Iterator[str]:
     """A refusal has one of the listed reasons, by its code or beside REFUSED."""
     refused = [entry for entry in _outcomes(played.verdicts().values()) if entry.outcome is Outcome.REFUSED]
     if not refused:
-        raise NotTried(f"nothing was refused: lend a number with the role {Role.REFUSING}")
+        _with(played, Role.REFUSING)
+        raise NotTried("nothing was refused")
     mapped = {code for code, meaning in played.platform.outcomes.items() if meaning is Outcome.REFUSED}
     for entry in refused:
         if mapped and entry.reason is Refusal.OTHER and not entry.detail and not _says_other(played):
