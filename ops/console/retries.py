@@ -37,7 +37,7 @@ _BATCHES: Final = (
     Column(name="due", key=lambda waiting: waiting.due_ms),
     Column(name="platform", key=lambda waiting: waiting.platform),
     Column(name="why", key=lambda waiting: waiting.why),
-    Column(name="jobs", numeric=True, key=lambda waiting: len(waiting.cases), falling=True),
+    Column(name="jobs", numeric=True, wide=True, key=lambda waiting: len(waiting.cases), falling=True),
     Column(name="attempt", numeric=True, wide=True, key=lambda waiting: waiting.attempt, falling=True),
     Column(name="run_of", wide=True),
 )
