@@ -178,11 +178,11 @@ def test_readiness_names_what_is_away_and_not_where_it_is(
     """It is asked without a key."""
     assert {"status": "ready"} == api.client.get("/readyz").json()
 
-    def away() -> None:
+    def away(**_: float) -> None:
         raise BackendUnavailable("the broker at amqp://inside:5672 is away")
 
-    monkeypatch.setattr(backends.broker, "depths", away)
-    assert "the broker is away" == problem(api.client.get("/readyz"), 503)["detail"]
+    monkeypatch.setattr(backends.broker, "ping", away)
+    assert "no answer from the broker" == problem(api.client.get("/readyz"), 503)["detail"]
     assert 200 == api.client.get("/healthz").status_code
 
 

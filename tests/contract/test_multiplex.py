@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -80,10 +81,11 @@ def test_the_thread_begins_with_the_first_call(
     open_transport: Callable[..., MultiplexTransport], serve: Callable[..., Server]
 ) -> None:
     """A process that makes a transport, and forks before it calls, must not leave the thread behind."""
+    before = threads_of_transports()
     transport = open_transport()
-    assert [] == threads_of_transports()
+    assert before == threads_of_transports()
     list(transport.send(calls_to(serve().url, 3), in_flight=3, deadline_s=PATIENCE_S))
-    assert ["transport-io"] == threads_of_transports()
+    assert sorted([*before, "transport-io"]) == sorted(threads_of_transports())
 
 
 def test_nothing_is_sent_after_the_end(open_transport: Callable[..., MultiplexTransport]) -> None:
@@ -240,8 +242,12 @@ def test_one_look_up_serves_every_call_that_waits_for_it(
     """Fifty calls to one platform are no reason to ask fifty times."""
     server = serve()
     asked: list[str] = []
+    really = socket.getaddrinfo
 
-    def look_up(host: str, *_: object, **__: object) -> list[object]:
+    def look_up(host: str, *rest: Any, **named: Any) -> Any:
+        # Other threads of this process may ask for something else meanwhile.
+        if host != "platform.example":
+            return really(host, *rest, **named)
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", urlsplit(server.url).port))]
 

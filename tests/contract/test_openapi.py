@@ -385,7 +385,7 @@ def test_the_example_server_answers_later_by_callback_and_by_poll(platform: Plat
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        platform.answer_later(0.2, url=f"http://127.0.0.1:{listener.server_port}/v1/callbacks/acme")
+        platform.answer_later(1.0, url=f"http://127.0.0.1:{listener.server_port}/v1/callbacks/acme")
         sent = items(3)
         status, accepted = platform.post({"batch": derive("b"), "items": sent})
         assert (202, True) == (status, named("Accepted").is_valid(accepted))
