@@ -41,9 +41,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY) ## renew about 1,000 numbers at 240 simulated platforms and write demo-report/report.html
 	$(BIN)/renewal run examples/recycled-numbers.csv --sandbox --faults normal --report demo-report
 
-# Two at once, a file to each: what a file has built up is built once. Files are taken in the order of tests/conftest.py.
+# Three at once, a file to each: what a file has built up is built once, and who waits for a process leaves a core to others.
+# Files are taken in the order of tests/conftest.py.
 test: $(READY) ## run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: lint types imports compose rules docs ## lint, format, types, imports, compose file, alert rules, docs (-k: all)
 

@@ -77,6 +77,11 @@ class Later:
     def __init__(self, after_s: float, *, url: str, secret: str) -> None:
         self._after_s, self._url, self._secret = after_s, url, secret
         self._due: dict[str, float] = {}
+        self._over = threading.Event()
+
+    def close(self) -> None:
+        """Call nobody any more. What was not taken is told again after the next start, from the record."""
+        self._over.set()
 
     def promise(self, answers: list[dict[str, str]]) -> None:
         """Let these answers be told when their time has come."""
@@ -95,11 +100,11 @@ class Later:
         return self._due.get(ident, 0) <= time.time()
 
     def _call_back(self, answers: list[dict[str, str]], after_s: float) -> None:
-        time.sleep(after_s)
+        self._over.wait(after_s)
         # One id and one body for all tries: so the operator knows a repeat. The timestamp is that of each try.
         ident, body = f"msg_{secrets.token_hex(12)}", json.dumps({"results": answers}).encode()
-        while not self._taken(ident, body):
-            time.sleep(CALL_AGAIN_S)
+        while not self._over.is_set() and not self._taken(ident, body):
+            self._over.wait(CALL_AGAIN_S)
 
     def _taken(self, ident: str, body: bytes) -> bool:
         """Send one callback; whether it is over, taken or refused for good."""

@@ -124,6 +124,8 @@ def example_served(record: Path, *, spoil: Callable[[Any], None] = lambda _: Non
         server.shutdown()
         thread.join()
         server.server_close()
+        if module.Handler.later is not None:
+            module.Handler.later.close()
         module.Handler.record._file.close()
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,11 +125,13 @@ class Platform:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.unbind, self.signed, self.later = module.unbind, module.signed, module.Later
         self.close_record = handler.record._file.close
+        self.call_nobody: Callable[[], None] = lambda: None
 
     def answer_later(self, after_s: float, *, url: str) -> None:
         """Let it answer 202 from now on."""
         handler: Any = self.server.RequestHandlerClass
         handler.later = self.later(after_s, url=url, secret=SECRET)
+        self.call_nobody = handler.later.close
 
     def post(
         self, body: object, *, secret: str = SECRET, late_s: int = 0, path: str = "/v1/renewals"
@@ -163,6 +165,7 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
     platform.server.shutdown()
     thread.join()
     platform.server.server_close()
+    platform.call_nobody()
     platform.close_record()
 
 

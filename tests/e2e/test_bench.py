@@ -36,4 +36,4 @@ def test_a_scenario_that_does_not_exist_is_a_mistake_of_usage(
     with pytest.raises(SystemExit) as ended:
         main()
     assert 2 == ended.value.code
-    assert "unknown scenario bulky; there are bulk, " in capsys.readouterr().err
+    assert "unknown scenario bulky; there are api, bulk, " in capsys.readouterr().err

@@ -58,7 +58,7 @@ CASES = {
     "secret missing": (["run", "good.csv", "--catalogue", "secret"], 1, ["acme", "ACME_TOKEN_NOT_SET"]),
     "check names the field": (["platforms", "check", "broken"], 1, ["acme.yaml", "protocol"]),
     "no such number": (["status", "--number", "13800001234"], 5, ["no case"]),
-    "no number at all": (["status", "--number", "hello"], 2, ["--number"]),
+    "no number at all": (["status", "--number", "hello"], 2, ["number", "11 digits"]),
     "no such reference": (["status", "--reference", "R-1"], 5, ["no case"]),
     "nothing to look for": (["status"], 2, ["--number", "--reference", "--case"]),
     "unknown state": (["results", "export", "--state", "GONE"], 2, ["GONE", "DEAD"]),

@@ -16,7 +16,7 @@ from backends.vault import new_key_file, write_key_file
 from ops.api import guard
 from ops.api.server import server_config
 from schemas.ids import new_id
-from tests.command import Renewal, free_port, port_is_open, wait_until
+from tests.command import Renewal, free_port, port_is_open, wait_until, write_platform
 from tests.fixtures_web import Api
 
 
@@ -87,8 +87,10 @@ def test_it_is_a_process_that_takes_a_key_of_the_command_and_ends_by_a_signal(
     """A container is stopped by SIGTERM; what ends otherwise is started again as if it had crashed."""
     keys, port = tmp_path / "number-keys", free_port()
     write_key_file(keys, new_key_file())
+    write_platform(tmp_path / "catalogue", "alpha")
     renewal = Renewal(
-        tmp_path / "clean", RENEWAL_REDIS_URL=valkey.url, RENEWAL_NAMESPACE=f"t{new_id()}",
+        tmp_path / "clean", RENEWAL_CATALOGUE=str(tmp_path / "catalogue"), RENEWAL_REDIS_URL=valkey.url,
+        RENEWAL_NAMESPACE=f"t{new_id()}",
         RENEWAL_NUMBER_KEYS_FILE=str(keys), RENEWAL_CONSOLE=f"127.0.0.1:{port}",
     )  # fmt: skip
     with renewal.started("console") as started:
