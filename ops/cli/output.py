@@ -61,11 +61,15 @@ def _json(rows: Iterable[dict[str, Any]], *, fields: Sequence[str]) -> int:
 
 
 def _csv(rows: Iterable[dict[str, Any]], *, fields: Sequence[str]) -> int:
+    from ops.report import harmless
+
     writer = csv.DictWriter(sys.stdout, fieldnames=list(fields), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     count = 0
     for count, row in enumerate(rows, start=1):  # noqa: B007 - the last value is the answer
-        writer.writerow({name: "" if row.get(name) is None else row[name] for name in fields})
+        cells = {name: "" if row.get(name) is None else row[name] for name in fields}
+        # A number may be below nought; only text can be a formula.
+        writer.writerow({name: harmless(cell) if isinstance(cell, str) else cell for name, cell in cells.items()})
     return count
 
 
