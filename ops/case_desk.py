@@ -23,6 +23,10 @@ class CaseDesk:
 
     def row(self, view: CaseView, *, waits: bool = True) -> dict[str, Any]:
         """Return one case with all its jobs. What each waits for costs a look through all that waits for platforms."""
+        return self.head(view) | {"jobs": list(self.jobs(view, waits=waits))}
+
+    def head(self, view: CaseView) -> dict[str, Any]:
+        """Return one case without its jobs."""
         return {
             "case": view.id,
             "number": view.mask,
@@ -32,7 +36,6 @@ class CaseDesk:
             "basis": view.basis,
             "cycle": view.cycle,
             "run": view.run,
-            "jobs": list(self.jobs(view, waits=waits)),
         }
 
     def jobs(self, view: CaseView, *, waits: bool = True) -> Iterator[dict[str, Any]]:

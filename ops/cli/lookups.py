@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from backends.store import CaseView
     from ops.course import Course
     from ops.inspector import Inspector
-    from schemas.record import JobRecord
+    from schemas.outcome import Reason
 
 results_app = typer.Typer(help="Results of runs.", no_args_is_help=True)
 _CASE_FIELDS = (
@@ -115,30 +115,14 @@ def _show_turns(row: dict[str, Any]) -> None:
 
 
 def _rows(look: _Look, view: "CaseView") -> Iterator[dict[str, Any]]:
-    inspector = look.inspector
-    details, waits = inspector.details(view.id), inspector.waits(view)
-    courses = dict(inspector.courses(view))
-    for platform in (*view.platforms, *view.settled):
-        if look.platforms and platform not in look.platforms:
-            continue
-        record = view.record(platform)
-        about = details.get(platform, {})
-        told = [about.get("detail"), about.get("reference")]
-        if platform in view.settled:
-            told.append(f"settled by {view.settled[platform]}")
-        if waiting := waits.get(platform):
-            # The detail of the last attempt may name an earlier time: this is where the job is now.
-            told.append(f"waits ({waiting.why}), next look {_iso(waiting.due_ms // 1000)}")
-        row = {
-            "platform": platform,
-            "state": record.state,
-            "reason": record.reason,
-            "attempts": record.attempts,
-            "first_sent_at": _iso(record.first_sent_s),
-            "settled_at": _iso(record.settled_s),
-            "detail": "; ".join(text for text in told if text) or None,
-        }
-        yield row | _course_row(courses[view.settled.get(platform, platform)], turns=look.turns) | _remedy_row(record)
+    from ops.case_desk import CaseDesk
+
+    courses = dict(look.inspector.courses(view))
+    for row in CaseDesk(look.inspector).jobs(view):
+        platform = row["platform"]
+        if not look.platforms or platform in look.platforms:
+            course = courses[view.settled.get(platform, platform)]
+            yield row | _course_row(course, turns=look.turns) | _remedy_row(row["reason"])
 
 
 def _course_row(course: "Course", *, turns: bool) -> dict[str, Any]:
@@ -154,25 +138,19 @@ def _course_row(course: "Course", *, turns: bool) -> dict[str, Any]:
     return row | ({"held_s": told["held_s"], "turns": told["turns"]} if turns else {})
 
 
-def _remedy_row(record: "JobRecord") -> dict[str, Any]:
+def _remedy_row(reason: "Reason | None") -> dict[str, Any]:
     from platforms.remedies import remedy_of
     from schemas.outcome import Refusal
 
-    reason = record.reason
     return {"remedy": remedy_of(reason).model_dump(mode="json") if isinstance(reason, Refusal) else None}
 
 
 def _case_json(look: _Look, view: "CaseView") -> dict[str, Any]:
-    return {
-        "case": view.id,
-        "number": view.mask,
-        "reference": view.reference,
-        "verdict": view.verdict,
-        "cutoff_at": view.cutoff_at,
-        "basis": view.basis,
-        "cycle": view.cycle,
-        "run": view.run,
-        "authorisation": given.row() if (given := look.inspector.authorisation(view.id)) else None,
+    from ops.case_desk import CaseDesk
+
+    given = look.inspector.authorisation(view.id)
+    return CaseDesk(look.inspector).head(view) | {
+        "authorisation": given.row() if given else None,
         "jobs": list(_rows(look, view)),
     }
 
@@ -187,6 +165,7 @@ def export(
     output: OutputOption = Format.CSV,
 ) -> None:
     """Print one row for each job of a run; the same columns as results.csv."""
+    from ops.case_desk import CaseDesk
     from ops.report import RESULTS_FIELDS
     from schemas.errors import InputError, NotFound
     from schemas.state import State
@@ -198,41 +177,9 @@ def export(
         chosen = run or next(inspector.runs(), None)
         if chosen is None:
             raise NotFound("no run yet" + ("" if sandbox else "; for what a sandbox run left, add --sandbox"))
-        rows = (
-            row
-            for view in inspector.run_cases(chosen)
-            for row in _result_rows(view)
-            if (not state or row["state"] in state) and (not platform or row["platform"] in platform)
-        )
+        rows = CaseDesk(inspector).results(chosen, states=state or (), platforms=platform or ())
         count = emit(rows, fields=RESULTS_FIELDS, output=output)
         say(f"{count} jobs of run {chosen}")
-
-
-def _result_rows(view: "CaseView") -> Iterator[dict[str, Any]]:
-    from schemas.outcome import Outcome
-
-    outcomes = {outcome.value for outcome in Outcome}
-    # Those that are not asked have the answer of the one that settles them too.
-    for platform in (*view.platforms, *view.settled):
-        record = view.record(platform)
-        yield {
-            "reference": view.reference,
-            "number": view.mask,
-            "case": view.id,
-            "platform": platform,
-            "state": record.state,
-            "outcome": record.state if record.state.value in outcomes else None,
-            "reason": record.reason,
-            "attempts": record.attempts,
-            "first_sent_at": _iso(record.first_sent_s),
-            "settled_at": _iso(record.settled_s),
-        }
-
-
-def _iso(seconds: int) -> str | None:
-    from backends.store import epoch
-
-    return epoch(seconds).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else None
 
 
 @contextmanager
