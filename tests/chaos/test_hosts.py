@@ -80,15 +80,16 @@ def test_of_two_hosts_one_vanishes_and_the_other_does_its_work(tmp_path: Path, b
         left, right = stack.enter_context(
             two_hosts(tmp_path, services=services, settings=rig.renewal.settings, namespaces=not on_rabbitmq)
         )
-        rig.submit(write_input(tmp_path / "input.csv", numbers(NUMBERS)))
         for host in (left, right):
             settle_in(host, rig)
         ups = [stack.enter_context(host.started("up", "--workers", "1")) for host in (left, right)]
         for up in ups:
             said(up, r"(up; logs in)")
+        wait_until(lambda: {"host-left", "host-right"} == hosts_at_work(rig), what="both hosts up")
+        # Only now: a host that comes up much sooner than the other would do all of it alone.
+        rig.submit(write_input(tmp_path / "input.csv", numbers(NUMBERS)))
         asked = [host.wires["platforms"] for host in (left, right)]
         wait_until(lambda: all(wire.carried > BYTES for wire in asked), what="both hosts at work")
-        assert {"host-left", "host-right"} == hosts_at_work(rig)
         wait_until(lambda: held_by(rig, left), what="a batch in the hands of the host that is to vanish")
         # RabbitMQ gives a connection up after two missed heartbeats; that it asks for them: test_broker.py.
         left.vanish(rig.backends, noticed_by=["broker"] if on_rabbitmq else [])
