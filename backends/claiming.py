@@ -163,6 +163,7 @@ class Channel(stock.Channel):
     _qos: Any
     _in_poll: Any
     _queue_cycle: Any
+    pool: Any
     _q_for_pri: Callable[[str, int], str]
     _lookup: Callable[..., Any]
     _get_message_priority: Callable[..., int]
@@ -174,6 +175,7 @@ class Channel(stock.Channel):
         self._unrecorded: set[str] = set()
         self._asked: Claim | None = None
         self._known, self._idle, self._rests = False, False, False
+        self._lent: Any = None
         super().__init__(*args, **kwargs)
 
     @cached_property
@@ -185,6 +187,17 @@ class Channel(stock.Channel):
     def restore_script(self) -> Script:
         """The script that puts one back."""
         return script(self.client, "restore")
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - as kombu calls it
+        """Return a client; kombu asks for one with every publication and every acknowledgement, and each takes long."""
+        kombus: Any = super()
+        make = kombus._create_client  # noqa: SLF001 - our own superclass, of which its stubs do not tell all
+        if asynchronous:
+            return make(asynchronous=True)  # its connection is its own
+        lent, pool = self._lent, self.pool
+        if lent is None or lent.connection_pool is not pool:
+            lent = self._lent = make()
+        return lent
 
     @override
     def basic_consume(self, queue: str, no_ack: bool = False, *args: Any, **kwargs: Any) -> Any:
