@@ -33,6 +33,7 @@ EVENTS: Final = {
     "sweep.row_refused": "a row of an inventory is wrong; only the first of a night are logged",
     "withdrawal.failed": "a platform could not be told that a number was taken back",
     "notice.failed": "a subscriber did not take what it was told; it is told again",
+    "notice.put_aside": "a subscriber refused one notice again and again; it is kept, and the next one is told",
     "upload.waiting": "a file that came over HTTP is not read on for now",
     "recorder.reconnecting": "the recorder has lost Redis or its broker",
     "scheduler.waiting": "the scheduler has lost Redis or its broker",

@@ -64,7 +64,7 @@ class Subscribers:
         patiently(lambda: self._client.hset(self._keys.subscriber(name), mapping=said))
 
     def give_up(self, name: str, posted: Sequence[Posted], *, told: Told, place: str) -> None:
-        """Keep notices whole that a subscriber did not take in all that time, and go on behind `place`."""
+        """Keep notices whole that a subscriber does not take, and go on behind `place`."""
         pipe = self._client.pipeline(transaction=True)
         for each in posted:
             kept = (each.at.isoformat(), told.problem, name, each.notice.model_dump(mode="json"))

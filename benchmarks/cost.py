@@ -46,7 +46,7 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
         with System(folder, catalogue) as system, Usage(system.pids) as usage:
             system.start_work()
             system.await_work()
-            start_cpu_s = warm_up(system, world, usage=usage, times=_STARTS)
+            start_cpu_s = warm_up(system, world, usage=usage, starts=_STARTS)
             idle = idle_share(system, usage)
             costs: list[Cost] = []
             with Pace() as pace:
@@ -54,12 +54,12 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
                     numbers = write_numbers(folder / "numbers.csv", rows, seed=setting.seed + index)
                     costs.append(run_load(system, world, numbers, rows=rows, usage=usage))
             usage.look()
-            system.prove(world.told(), jobs=(rows * times + _STARTS) * _PLATFORMS, runs=times + _STARTS)
+            system.prove(world.told(), jobs=(rows * times + 1) * _PLATFORMS, runs=times + 1 + _STARTS)
     jobs = rows * times * _PLATFORMS
-    # Each `renewal submit` starts an interpreter; what that takes was measured with a file of one row.
-    # What all processes take while they wait is no cost of a job either: a small load lasts long for its few jobs.
+    # Each `renewal submit` starts an interpreter; what that takes was measured with a row that was known already.
+    # What all processes take while they wait is told and not taken off: who works does not ask whether there is work.
     seconds = sum(cost.course.seconds for cost in costs)
-    cpu_s = sum(cost.cpu_s for cost in costs) - times * start_cpu_s - idle * seconds
+    cpu_s = sum(cost.cpu_s for cost in costs) - times * start_cpu_s
     taken.figures |= {
         f"{size}/jobs": rows * _PLATFORMS,
         f"{size}/cpu_us_a_job": 1e6 * cpu_s / jobs,

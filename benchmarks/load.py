@@ -56,17 +56,14 @@ def idle_share(system: System, usage: Usage) -> float:
     return (sum(usage.cpu_s().values()) - before) / took_s
 
 
-def warm_up(system: System, world: PlatformWorld, *, usage: Usage, times: int = 1) -> float:
-    """Let every process do its first jobs, one row at a time.
+def warm_up(system: System, world: PlatformWorld, *, usage: Usage, starts: int = 1) -> float:
+    """Let every process do its first jobs: one row.
 
-    Returns the processor time of a `renewal submit` that has nothing to do: the median of them.
+    Returns the processor time of a `renewal submit` that has nothing to do, the median of so many: the row again.
     """
-    starts: list[float] = []
-    for index in range(times):
-        file = write_numbers(system.folder / "first.csv", 1, seed=_FIRST_SEED + index)
-        submitting = system.submit(file)
-        system.follow(submitting, len(system.catalogue), count=settled)
-        starts.append(submitting.wait().cpu_s)
+    file = write_numbers(system.folder / "first.csv", 1, seed=_FIRST_SEED)
+    system.follow(system.submit(file), len(system.catalogue), count=settled)
+    took_s = [system.submit(file).wait().cpu_s for _ in range(starts)]
     usage.look()
     world.told()
-    return median(starts)
+    return median(took_s)

@@ -1,7 +1,8 @@
 """The notifier: tells subscribers, in order and at least once, each for itself: one that is dead holds up nobody.
 
 A subscriber is tried again after longer and longer, from seconds to a day. What it has not taken in three days is kept
-whole for a person, and the rest goes on. A subscriber that answers 410 is told nothing more until a person resumes it.
+whole for a person, and the rest goes on; so is a notice that it refuses as such, after some tries: what comes behind it
+may be well. A subscriber that answers 410 is told nothing more until a person resumes it.
 """
 
 import contextlib
@@ -37,15 +38,23 @@ _AGAIN_S: Final = 5.0
 _TIDY_S: Final = 10.0
 _OK: Final = range(200, 300)
 _GONE: Final = 410
+# Who answers so has read the notice and does not want it; a wrong address or key is none of these.
+_REFUSED: Final = frozenset({400, 413, 415, 422})
+# After the fifth, three quarters of an hour have passed: time to mend a receiver that was put out broken.
+REFUSALS_MAX: Final = 5
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What a subscriber said: nothing is wrong if `problem` is empty. `gone`: it wants to be told nothing more."""
+    """What a subscriber said: nothing is wrong if `problem` is empty.
+
+    `gone`: it wants to be told nothing more. `refused`: it does not want this notice.
+    """
 
     problem: str = ""
     gone: bool = False
+    refused: bool = False
     again_s: float = 0.0
 
 
@@ -109,7 +118,8 @@ def judge(answer: Answer, *, now: datetime) -> Heard:
     if answer.status == _GONE:
         return Heard(problem="HTTP 410: it wants to be told nothing more", gone=True)
     said = f"HTTP {answer.status}" if answer.status else str(answer.fault)
-    return Heard(problem=said, again_s=retry_after_s(answer.headers, now=now) or 0.0)
+    again_s = retry_after_s(answer.headers, now=now) or 0.0
+    return Heard(problem=said, refused=answer.status in _REFUSED, again_s=again_s)
 
 
 def delay_s(failures: int, *, asked_s: float, most_s: float) -> float:
@@ -153,7 +163,10 @@ class Notifier:
             return self._note(told, place=posted.place), True
         heard = self._channel.tell(posted.notice, now=now)
         if heard.problem:
-            return self._failed(heard, told, now=now), False
+            told = self._failed(heard, told, now=now)
+            if heard.refused and told.failures >= REFUSALS_MAX:
+                return self._put_aside(posted, told), True
+            return told, False
         delivered = self._note(
             told, place=posted.place, delivered=told.delivered + 1, last_ms=_ms(now), failures=0, failing_ms=0,
             again_ms=0, problem="",
@@ -168,6 +181,13 @@ class Notifier:
             told, failures=failures, failing_ms=told.failing_ms or _ms(now), problem=heard.problem,
             again_ms=_ms(now) + int(wait_s * 1000), gone_ms=_ms(now) if heard.gone else 0,
         )  # fmt: skip
+
+    def _put_aside(self, posted: Posted, told: Told) -> Told:
+        """Keep a notice that is refused as such; the next one has its own tries, and the subscriber goes on failing."""
+        self._backends.subscribers.give_up(self._channel.name, [posted], told=told, place=posted.place)
+        log.warning("notice.put_aside", subscriber=self._channel.name, reason=told.problem)
+        passed = replace(told, place=posted.place, undelivered=told.undelivered + 1)
+        return self._note(passed, failures=0, again_ms=0)
 
     def _note(self, told: Told, **changed: Any) -> Told:
         self._backends.subscribers.note(self._channel.name, **changed)

@@ -21,7 +21,7 @@ from schemas.errors import ConfigurationError, NotFound
 from schemas.notice import Notice, NoticeType, PlatformResumed, PlatformSuspended
 from schemas.outcome import Fault
 from tests.fixtures_valkey import settings_of
-from workers.notifier import DELAYS_S, KEEP, Notifier, channels
+from workers.notifier import DELAYS_S, KEEP, REFUSALS_MAX, Notifier, channels
 from workers.subscriptions import Subscriptions
 from workers.transport import Answer, Call, Transport
 
@@ -237,6 +237,46 @@ def test_what_is_not_taken_in_three_days_is_kept_whole_and_the_rest_goes_on(
     notifiers["crm"].step()
     telling.subscribers.forget_what_all_have(["crm", "desk"], telling.outbox)
     assert 0 == telling.outbox.count()
+
+
+def test_a_notice_that_is_refused_as_such_is_kept_whole_after_five_tries_and_the_rest_goes_on(
+    telling: Backends, notifiers: dict[str, Notifier], wire: Recording, clock: ManualClock
+) -> None:
+    """One event that a receiver cannot read must not hold up three days of those that it can."""
+    happen(telling, 2)
+    wire.answers[url("desk")] = 422
+    for delay_s in DELAYS_S[: REFUSALS_MAX - 1]:
+        notifiers["desk"].step()
+        assert 0 == telling.kept.count(Kind.UNDELIVERED)
+        clock.set(clock.now() + timedelta(seconds=delay_s))
+    notifiers["desk"].step()
+    (kept,) = telling.kept.newest(Kind.UNDELIVERED, at_most=9)
+    assert ("desk", "HTTP 422", "reason 0") == (
+        kept.content["subscriber"],
+        kept.content["why"],
+        kept.content["notice"]["data"]["reason"],
+    )
+    told = telling.subscribers.told("desk")
+    assert (1, 1, True) == (told.undelivered, told.failures, told.failing_ms > 0)
+    wire.answers.clear()
+    clock.set(clock.now() + timedelta(seconds=DELAYS_S[0]))
+    notifiers["desk"].step()
+    told = telling.subscribers.told("desk")
+    assert (1, 1, 0, "") == (told.undelivered, told.delivered, told.failing_ms, told.problem)
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_a_wrong_address_or_key_is_no_refusal_of_a_notice(
+    telling: Backends, notifiers: dict[str, Notifier], wire: Recording, clock: ManualClock, status: int
+) -> None:
+    """A key that ran out must not empty the line before somebody has renewed it."""
+    happen(telling)
+    wire.answers[url("crm")] = status
+    for delay_s in DELAYS_S[: REFUSALS_MAX + 1]:
+        notifiers["crm"].step()
+        clock.set(clock.now() + timedelta(seconds=delay_s))
+    told = telling.subscribers.told("crm")
+    assert (START, REFUSALS_MAX + 1, 0) == (told.place, told.failures, told.undelivered)
 
 
 def test_what_is_old_because_nobody_sent_it_is_still_told(
