@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.errors import ConfigurationError
 
 _PREFIX = "RENEWAL_"
+CONSOLE_OFF = "off"
 
 
 class Settings(BaseSettings):
@@ -50,8 +51,8 @@ class Settings(BaseSettings):
         Path | None, Field(description="PEM file with key and chain, shown to platforms that ask for a certificate")
     ] = None
     console: Annotated[
-        Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.:\[\]-]+:[0-9]{1,5}$")],
-        Field(description="address and port of the HTTP API and the console"),
+        Annotated[str, StringConstraints(pattern=rf"^([0-9A-Za-z.:\[\]-]+:[0-9]{{1,5}}|{CONSOLE_OFF})$")],
+        Field(description="address and port of the HTTP API and the console, or `off`"),
     ] = "127.0.0.1:8088"
     public_url: Annotated[
         Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+[^\s?#/]$")] | None,

@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.catalogue import BULK_LIMITS, write_platforms
 from benchmarks.flat import growth
-from benchmarks.load import Cost, idle_share, run_load, warm_up
+from benchmarks.load import Cost, idle_share, run_load, start_cpu_s, warm_up
 from benchmarks.numbers import write_numbers
 from benchmarks.pace import STANDARD_MS, Pace
 from benchmarks.platform_world import PlatformWorld
@@ -46,7 +46,8 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
         with System(folder, catalogue) as system, Usage(system.pids) as usage:
             system.start_work()
             system.await_work()
-            start_cpu_s = warm_up(system, world, usage=usage, starts=_STARTS)
+            warm_up(system, world, usage=usage)
+            start_s = start_cpu_s(system, times=_STARTS)
             idle = idle_share(system, usage)
             costs: list[Cost] = []
             with Pace() as pace:
@@ -59,7 +60,7 @@ def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
     # Each `renewal submit` starts an interpreter; what that takes was measured with a row that was known already.
     # What all processes take while they wait is told and not taken off: who works does not ask whether there is work.
     seconds = sum(cost.course.seconds for cost in costs)
-    cpu_s = sum(cost.cpu_s for cost in costs) - times * start_cpu_s
+    cpu_s = sum(cost.cpu_s for cost in costs) - times * start_s
     taken.figures |= {
         f"{size}/jobs": rows * _PLATFORMS,
         f"{size}/cpu_us_a_job": 1e6 * cpu_s / jobs,

@@ -15,6 +15,7 @@ from benchmarks.usage import Usage
 _IDLE_S: Final = 4.0
 # Far from the seed of any load: what is handed in twice is no job.
 _FIRST_SEED: Final = 1_000_000
+_FIRST: Final = "first.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +57,17 @@ def idle_share(system: System, usage: Usage) -> float:
     return (sum(usage.cpu_s().values()) - before) / took_s
 
 
-def warm_up(system: System, world: PlatformWorld, *, usage: Usage, starts: int = 1) -> float:
-    """Let every process do its first jobs: one row.
-
-    Returns the processor time of a `renewal submit` that has nothing to do, the median of so many: the row again.
-    """
-    file = write_numbers(system.folder / "first.csv", 1, seed=_FIRST_SEED)
+def warm_up(system: System, world: PlatformWorld, *, usage: Usage) -> None:
+    """Let every process do its first jobs: one row."""
+    file = write_numbers(system.folder / _FIRST, 1, seed=_FIRST_SEED)
     system.follow(system.submit(file), len(system.catalogue), count=settled)
-    took_s = [system.submit(file).wait().cpu_s for _ in range(starts)]
     usage.look()
     world.told()
-    return median(took_s)
+
+
+def start_cpu_s(system: System, *, times: int) -> float:
+    """Return the processor time of a `renewal submit` that has nothing to do: the first row again, median of so many.
+
+    Each makes a run in which nothing is new.
+    """
+    return median(system.submit(system.folder / _FIRST).wait().cpu_s for _ in range(times))

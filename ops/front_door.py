@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from backends.bootstrap import Backends
-from backends.settings import Settings
+from backends.settings import CONSOLE_OFF, Settings
 from ops.console_key import local_key
 from ops.supervisor import Supervisor
 from schemas.errors import ConfigurationError
@@ -19,12 +19,15 @@ _BACKLOG: Final = 512
 def front_door(
     supervisor: Supervisor, backends: Backends, *, key_folder: Path | None, anywhere: bool, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Listen on RENEWAL_CONSOLE and serve there.
+    """Listen on RENEWAL_CONSOLE and serve there, unless it is off.
 
     With `anywhere` it is a guest of something else: the console starts when first somebody asks, and a port that is
     taken is no reason to fail, for any other will do. A key for this machine is kept in `key_folder`, where one is
     given. Raises ConfigurationError.
     """
+    if backends.settings.console == CONSOLE_OFF:
+        yield
+        return
     with contextlib.closing(_listen(backends, anywhere=anywhere)) as sock:
         if anywhere:
             supervisor.start_when_asked("console", sock)
@@ -57,7 +60,9 @@ def _way_in(backends: Backends, key_folder: Path | None) -> str:
 
 
 def console_socket(settings: Settings) -> socket.socket:
-    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does."""
+    """Listen where RENEWAL_CONSOLE says. Raises ConfigurationError if somebody else does, or if nobody is to."""
+    if settings.console == CONSOLE_OFF:
+        raise ConfigurationError("RENEWAL_CONSOLE: is off; give an address and a port, such as 127.0.0.1:8088")
     host, _, port = settings.console.rpartition(":")
     try:
         return socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=_BACKLOG)

@@ -17,9 +17,7 @@ from backends.bootstrap import Backends, open_backends
 from backends.heartbeat import Heartbeats
 from backends.log import configure_logging
 from backends.settings import Settings, resolve_secret
-from ops.announcer import announcing
 from ops.lifeline import stop_on_signals
-from ops.sweeping import sweeping
 from platforms.catalogue import SAMPLE, Catalogue
 from schemas.errors import InputError, RenewalError
 
@@ -68,7 +66,9 @@ def run_recorder() -> None:
 
 def run_scheduler() -> None:
     """Release what is due until SIGTERM."""
+    from ops.announcer import announcing
     from ops.overdue import OverdueDesk
+    from ops.sweeping import sweeping
     from platforms.calendar import WorkingDays
     from producers.replay import Replayer
     from workers.app import transport_of

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from backends.bootstrap import Backends, open_backends
 from backends.embedded import _OPTIONS, find_server
-from backends.settings import Settings
+from backends.settings import CONSOLE_OFF, Settings
 from backends.vault import new_key_file, write_key_file
 from platforms.catalogue import Catalogue
 from schemas.ids import new_id
@@ -163,7 +163,8 @@ class Rig:
             RENEWAL_REDIS_URL=self.valkey.url,
             RENEWAL_NUMBER_KEYS_FILE=str(self._keys),
             RENEWAL_CATALOGUE=str(self._sandbox),
-            **settings,
+            # Most tests look at no page, and a process costs the machine a second.
+            **{"RENEWAL_CONSOLE": CONSOLE_OFF, **settings},
         )
         self.injected: Counter[str] = Counter()
 

@@ -5,6 +5,8 @@ from datetime import datetime
 
 from backends.actions import Action, What
 from backends.bootstrap import Backends
+from backends.settings import CONSOLE_OFF
+from schemas.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +24,13 @@ class LinkDesk:
         self._backends, self._who = backends, who
 
     def make(self, case: str) -> MadeLink:
-        """Make a link to a case. Raises NotFound."""
+        """Make a link to a case. Raises NotFound, and ConfigurationError where nobody could follow it."""
         self._backends.store.case(case)
+        settings = self._backends.settings
+        if settings.public_url is None and settings.console == CONSOLE_OFF:
+            raise ConfigurationError("RENEWAL_PUBLIC_URL: set it where RENEWAL_CONSOLE is off: a link leads there")
         link = self._backends.owner_links.make(case, now=self._backends.clock.now())
         self._log(What.OWNER_LINK_MAKE, case, after={"expires_at": link.expires_at.isoformat(timespec="seconds")})
-        settings = self._backends.settings
         base = settings.public_url or f"http://{settings.console}"
         return MadeLink(url=f"{base}/o/{link.token}", expires_at=link.expires_at)
 

@@ -1,5 +1,6 @@
 """The owner's page: enough to follow a request, and nothing that tells of the number's last owner (requirement 21)."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -11,9 +12,10 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from backends.actions import What
-from backends.bootstrap import Backends
+from backends.bootstrap import Backends, open_backends
 from backends.clock import ManualClock
 from backends.keys import OWNER_LINK_TTL_S
+from backends.settings import CONSOLE_OFF
 from ops.api.app import make_app
 from ops.api.door import Door
 from ops.owner.link_desk import LinkDesk
@@ -23,6 +25,7 @@ from ops.owner.words import WORDS, chosen
 from platforms.catalogue import SAMPLE, Catalogue
 from platforms.remedies import remedy_of
 from schemas.authorisation import Authorisation
+from schemas.errors import ConfigurationError
 from schemas.outcome import Fault, Hold, Reason, Refusal
 from schemas.state import FINAL_STATES, STATES, State
 from tests.command import write_platform
@@ -237,6 +240,20 @@ def test_both_languages_have_the_same_words() -> None:
 
 
 # -- the link ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_link_is_made_that_leads_to_a_console_which_is_off(backends: Backends) -> None:
+    """An owner who is handed it would find nobody there."""
+    case = case_of(backends)
+    nowhere = backends.settings.model_copy(update={"console": CONSOLE_OFF})
+    with (
+        contextlib.closing(open_backends(nowhere)) as off,
+        pytest.raises(ConfigurationError, match="RENEWAL_PUBLIC_URL"),
+    ):
+        LinkDesk(off, who="desk").make(case)
+    outside = nowhere.model_copy(update={"public_url": "https://renewal.example"})
+    with contextlib.closing(open_backends(outside)) as off:
+        assert LinkDesk(off, who="desk").make(case).url.startswith("https://renewal.example/o/")
 
 
 def test_a_link_that_leads_nowhere_says_nothing_more(backends: Backends, client: TestClient) -> None:

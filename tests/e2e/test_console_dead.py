@@ -24,7 +24,7 @@ PLATFORMS: dict[str, dict[str, object]] = {ILL: {"protocol": "json", "limits": F
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
     """A small system at work, with four hundred letters of two causes; one of the platforms is not mended yet."""
-    with Rig(tmp_path, catalogue=limits_of(PLATFORMS)) as started:
+    with Rig(tmp_path, catalogue=limits_of(PLATFORMS), RENEWAL_CONSOLE="127.0.0.1:0") as started:
         ill = accept(started.backends, [ILL], count=REJECTED)
         record(started.backends, ILL, ill)
         late = accept(started.backends, [WELL], count=TIMED_OUT, first=REJECTED)

@@ -1,12 +1,14 @@
-"""A process that starts when somebody asks for it."""
+"""A process that starts when somebody asks for it, or not at all."""
 
 import socket
 from pathlib import Path
 
 import pytest
 
-from backends.settings import Settings
+from backends.settings import CONSOLE_OFF, Settings
+from ops.front_door import console_socket
 from ops.supervisor import Supervisor
+from schemas.errors import ConfigurationError
 
 
 def test_a_process_starts_when_first_somebody_connects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +23,9 @@ def test_a_process_starts_when_first_somebody_connects(tmp_path: Path, monkeypat
             supervisor.check()
             supervisor.check()
         assert [("console", (sock.fileno(),))] == started
+
+
+def test_a_console_that_is_off_listens_nowhere() -> None:
+    """A host that only works opens no door, and who asks for one there is told why."""
+    with pytest.raises(ConfigurationError, match="RENEWAL_CONSOLE: is off"):
+        console_socket(Settings(console=CONSOLE_OFF))
