@@ -7,6 +7,7 @@ message that no queue takes comes back (`mandatory`), for RabbitMQ would drop it
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -30,6 +31,7 @@ VISIBILITY_TIMEOUT_S = 600
 RESULTS_VISIBILITY_TIMEOUT_S = 60
 _DELIVERIES_MAX = 20
 _FLUSH_MESSAGES = 100
+_CONNECTIONS_MAX = 10
 # The rest of a task message, protocol 2: no keyword arguments, and nothing that follows the task.
 _NO_CALLBACKS = b'],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
 _REDIS_TRANSPORT = "backends.claiming:Transport"
@@ -197,11 +199,15 @@ class Broker:
         with self._connected() as connection:
             yield Producer(connection.default_channel, auto_declare=False)
 
+    @cached_property
+    def _pool(self) -> Any:
+        """Connections of our own: Celery's pool is the process's, and does not close them."""
+        return self.app.connection_for_write().Pool(limit=_CONNECTIONS_MAX)
+
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         """Lend a connection of the pool. Raises BackendUnavailable."""
-        pool: Any = self.app.pool
-        with _reachable(self.url), pool.acquire(block=True, timeout=30) as connection:
+        with _reachable(self.url), self._pool.acquire(block=True, timeout=30) as connection:
             connection.ensure_connection(max_retries=3, interval_start=0.1, interval_max=1, timeout=8)
             try:
                 yield connection
@@ -229,6 +235,9 @@ class Broker:
 
     def close(self) -> None:
         """Close every connection."""
+        pool = self.__dict__.pop("_pool", None)
+        if pool is not None:
+            pool.force_close_all()
         self.app.close()
 
 

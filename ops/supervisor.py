@@ -73,8 +73,12 @@ class Supervisor:
         self._dormant.append((role, sock))
 
     def _start_asked(self) -> None:
-        asked = set(select.select([sock for _, sock in self._dormant], [], [], 0)[0])
-        for role, sock in [each for each in self._dormant if each[1] in asked]:
+        # Not `select`, which fails for a descriptor above 1023.
+        poll = select.poll()
+        for _, sock in self._dormant:
+            poll.register(sock, select.POLLIN)
+        asked = {descriptor for descriptor, _ in poll.poll(0)}
+        for role, sock in [each for each in self._dormant if each[1].fileno() in asked]:
             self._dormant.remove((role, sock))
             self.start(role, "--descriptor", str(sock.fileno()), descriptors=(sock.fileno(),))
 

@@ -19,11 +19,11 @@ from tests.command import (
     write_mixed_catalogue,
 )
 
-NUMBERS = 300
+NUMBERS = 150
 PLATFORMS = 20
-# Ledger bytes at which some hundred of the 6,000 jobs have been answered, and most have not.
+# Ledger bytes at which some hundred of the 3,000 jobs have been answered, and most have not.
 UNDER_WAY_BYTES = 10_000
-FINISHED_BYTES = 400_000
+FINISHED_BYTES = 200_000
 
 
 @dataclass(frozen=True)
