@@ -49,7 +49,7 @@ class Authorisations:
     def record(self, case: str, authorisation: Authorisation, *, by: str, now: datetime) -> Given:
         """Keep the authorisation of a case. Returns what is kept: the first one, whatever comes later."""
 
-        def write() -> None:
+        def write() -> Any:
             pipe = self._client.pipeline(transaction=True)
             key = self._keys.authorisation(case)
             pipe.hsetnx(key, "said", authorisation.model_dump_json())
@@ -57,12 +57,10 @@ class Authorisations:
             pipe.hsetnx(key, "recorded_ms", str(_ms(now)))
             # A moment late rather than early: what is over is over at the millisecond that follows.
             pipe.zadd(self._keys.authorisations_ending, {case: _ms(authorisation.expires_at) + 1}, nx=True)
-            pipe.execute()
+            pipe.hgetall(key)
+            return pipe.execute()[-1]
 
-        patiently(write)
-        given = self.of(case)
-        assert given is not None  # noqa: S101 - it has been written above
-        return given
+        return _given(patiently(write))
 
     def of(self, case: str) -> Given | None:
         """Return the authorisation of a case; None for a case that was opened without one."""

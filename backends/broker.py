@@ -7,7 +7,6 @@ message that no queue takes comes back (`mandatory`), for RabbitMQ would drop it
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -64,6 +63,8 @@ class Broker:
         self.queues = {lane: self._queue(keys.queue(lane)) for lane in Lane}
         self.results = self._queue(keys.results_queue)
         self.app = self._celery()
+        # Ours alone: Celery's pool belongs to the process, and leaves its connections open.
+        self._pool: Any = self.app.connection_for_write().Pool(limit=_CONNECTIONS_MAX)
 
     def _queue(self, name: str) -> Queue:
         arguments = None
@@ -199,11 +200,6 @@ class Broker:
         with self._connected() as connection:
             yield Producer(connection.default_channel, auto_declare=False)
 
-    @cached_property
-    def _pool(self) -> Any:
-        """Connections of our own: Celery's pool is the process's, and does not close them."""
-        return self.app.connection_for_write().Pool(limit=_CONNECTIONS_MAX)
-
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Any]:
         """Lend a connection of the pool. Raises BackendUnavailable."""
@@ -235,9 +231,7 @@ class Broker:
 
     def close(self) -> None:
         """Close every connection."""
-        pool = self.__dict__.pop("_pool", None)
-        if pool is not None:
-            pool.force_close_all()
+        self._pool.force_close_all()
         self.app.close()
 
 

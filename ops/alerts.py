@@ -162,7 +162,7 @@ def _of_subscribers(now: Snapshot) -> Iterator[Alert]:
             text = f"the first notice that it has not got is {duration_text(subscriber.behind_s)} old"
             yield Alert(code=code, subject=name, text=text)
     if now.piles.undelivered:
-        text = f"{now.piles.undelivered:,} notices were not taken in three days, and are kept"
+        text = f"{now.piles.undelivered:,} notices were not taken, and are kept"
         yield Alert(code=code, text=text)
 
 

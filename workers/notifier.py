@@ -183,11 +183,12 @@ class Notifier:
         )  # fmt: skip
 
     def _put_aside(self, posted: Posted, told: Told) -> Told:
-        """Keep a notice that is refused as such; the next one has its own tries, and the subscriber goes on failing."""
+        """Keep a notice that is refused as such; the next one has tries of its own."""
         self._backends.subscribers.give_up(self._channel.name, [posted], told=told, place=posted.place)
         log.warning("notice.put_aside", subscriber=self._channel.name, reason=told.problem)
         passed = replace(told, place=posted.place, undelivered=told.undelivered + 1)
-        return self._note(passed, failures=0, again_ms=0)
+        # Nothing is owed any more: what is kept has an alert of its own, which ends when a person has seen to it.
+        return self._note(passed, failures=0, failing_ms=0, again_ms=0, problem="")
 
     def _note(self, told: Told, **changed: Any) -> Told:
         self._backends.subscribers.note(self._channel.name, **changed)

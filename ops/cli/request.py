@@ -28,9 +28,11 @@ def submit() -> None:
 
     form = RequestForm.parse(sys.stdin.buffer.read())
     with opened() as (backends, catalogue):
+        links = LinkDesk(backends, who=whoami())
+        links.base()  # first: nothing is taken for which no link could be made
         backends.broker.declare()
         received = Requests(backends, catalogue, who=whoami()).take(form)
-        link = LinkDesk(backends, who=whoami()).make(received.case)
+        link = links.make(received.case)
     said = {
         "case": received.case, "known": received.known, "platforms": received.platforms, "settled": received.settled,
         "owner": {"url": link.url, "expires_at": link.expires_at.isoformat(timespec="seconds")},

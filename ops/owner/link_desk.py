@@ -24,15 +24,19 @@ class LinkDesk:
         self._backends, self._who = backends, who
 
     def make(self, case: str) -> MadeLink:
-        """Make a link to a case. Raises NotFound, and ConfigurationError where nobody could follow it."""
+        """Make a link to a case. Raises NotFound, and what `base` raises."""
         self._backends.store.case(case)
+        base = self.base()
+        link = self._backends.owner_links.make(case, now=self._backends.clock.now())
+        self._log(What.OWNER_LINK_MAKE, case, after={"expires_at": link.expires_at.isoformat(timespec="seconds")})
+        return MadeLink(url=f"{base}/o/{link.token}", expires_at=link.expires_at)
+
+    def base(self) -> str:
+        """Return what every link begins with. Raises ConfigurationError where nobody could follow one."""
         settings = self._backends.settings
         if settings.public_url is None and settings.console == CONSOLE_OFF:
             raise ConfigurationError("RENEWAL_PUBLIC_URL: set it where RENEWAL_CONSOLE is off: a link leads there")
-        link = self._backends.owner_links.make(case, now=self._backends.clock.now())
-        self._log(What.OWNER_LINK_MAKE, case, after={"expires_at": link.expires_at.isoformat(timespec="seconds")})
-        base = settings.public_url or f"http://{settings.console}"
-        return MadeLink(url=f"{base}/o/{link.token}", expires_at=link.expires_at)
+        return settings.public_url or f"http://{settings.console}"
 
     def revoke(self, case: str) -> int:
         """Let no link lead to a case any more. Returns how many did. Raises NotFound."""
