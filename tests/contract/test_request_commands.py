@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 
 from backends.actions import What
 from backends.bootstrap import Backends
+from backends.settings import CONSOLE_OFF
 from ops.cli.main import app
-from schemas.errors import InputError, Refused
+from schemas.errors import ConfigurationError, InputError, Refused
 from schemas.outcome import Hold
 from schemas.state import State
 from tests.command import write_platform
@@ -97,3 +98,12 @@ def test_another_authorisation_is_refused() -> None:
     call("request", "submit", stdin=said())
     with pytest.raises(Refused, match="with another authorisation"):
         call("request", "submit", stdin=said())
+
+
+def test_nothing_is_taken_for_which_no_link_could_be_made(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A desk that is told of an error must be able to believe that nothing was sent."""
+    monkeypatch.delenv("RENEWAL_PUBLIC_URL")
+    monkeypatch.setenv("RENEWAL_CONSOLE", CONSOLE_OFF)
+    with pytest.raises(ConfigurationError, match="RENEWAL_PUBLIC_URL"):
+        call("request", "submit", stdin=said())
+    assert [] == list(backends.runs.newest_first())
