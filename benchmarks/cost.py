@@ -1,20 +1,26 @@
 """What one job costs, from 10 thousand jobs to 10 million: processor time of all our processes together.
 
-The sizes are measured minutes apart, so each is brought to one pace of the machine (`benchmarks.pace`).
+A machine that shares its processor with others computes faster now and slower then, by a fifth within minutes. So all
+sizes are up side by side and take turns, from the smallest to the largest and back; and what a job costs us is told
+against what it cost the platform server in the same seconds, which does the same for each job whatever the size.
 """
 
-from typing import Final
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
 
 from benchmarks.catalogue import BULK_LIMITS, write_platforms
 from benchmarks.flat import growth
-from benchmarks.load import Cost, idle_share, run_load, start_cpu_s, warm_up
+from benchmarks.load import FIRST_SEED
 from benchmarks.numbers import write_numbers
-from benchmarks.pace import STANDARD_MS, Pace
 from benchmarks.platform_world import PlatformWorld
+from benchmarks.producer import Producer
 from benchmarks.rounds import Figures
 from benchmarks.scenario import Round, Scenario, Setting
-from benchmarks.system import System
-from benchmarks.usage import Usage
+from benchmarks.system import System, settled
+from benchmarks.usage import Usage, cpu_s
 from benchmarks.wants import Want
 
 # What is compared is the size of the whole: batches are full at every size, and each number is asked about everywhere.
@@ -23,60 +29,101 @@ _LIMITS: Final = {**BULK_LIMITS, "items_per_call": 40}
 _SIZES: Final = {"10k": 40, "100k": 400, "1M": 4000}
 _FULL_SIZES: Final = {**_SIZES, "10M": 40_000}
 _QUICK_SIZES: Final = {"10k": 40, "20k": 80}
-# A small load costs less than the start of the command that hands it in, which is taken off: so it is run many times,
-# and what a start takes is the median of several.
-_ROWS_TOGETHER: Final = 400
-_STARTS: Final = 7
+# A turn takes a quarter of a minute at least: a small load is run so many times, one after the other.
+_ROWS_A_TURN: Final = 1200
+
+
+@dataclass(slots=True)
+class _Spent:
+    """Processor seconds of us, of the Valkey among us, and of the platform server; and what was done for them."""
+
+    ours_s: float = 0.0
+    valkey_s: float = 0.0
+    server_s: float = 0.0
+    seconds: float = 0.0
+    jobs: int = 0
+
+
+class _Size:
+    """A product of its own for the loads of one size."""
+
+    def __init__(self, rows: int, world: PlatformWorld, system: System, producer: Producer, usage: Usage) -> None:
+        self._rows, self._world, self._system, self._producer, self.usage = rows, world, system, producer, usage
+        self._loads = 0
+        self.spent = _Spent()
+
+    @classmethod
+    @contextlib.contextmanager
+    def up(cls, rows: int, folder: Path) -> Iterator[Self]:
+        """Start all processes, and let each do its first jobs."""
+        with PlatformWorld() as world:
+            catalogue = write_platforms(folder / "catalogue", _PLATFORMS, url=world.url, limits=_LIMITS)
+            with (
+                System(folder, catalogue) as system,
+                Producer(system) as producer,
+                Usage(lambda: {**system.pids(), "producer": producer.pid}) as usage,
+            ):
+                system.start_work()
+                system.await_work()
+                size = cls(rows, world, system, producer, usage)
+                size._load(1, seed=FIRST_SEED)
+                usage.look()
+                yield size
+                usage.look()
+                jobs = (size._loads * rows + 1) * _PLATFORMS
+                system.prove(world.told(), jobs=jobs, runs=size._loads + 1)
+
+    def turn(self, *, seed: int, times: int) -> None:
+        """Run so many loads, one after the other."""
+        before, server_before_s = self.usage.cpu_s(), cpu_s(self._world.pid)
+        for _ in range(times):
+            self._loads += 1
+            self.spent.seconds += self._load(self._rows, seed=seed * FIRST_SEED + self._loads)
+        after = self.usage.cpu_s()
+        self.spent.ours_s += sum(after.values()) - sum(before.values())
+        self.spent.valkey_s += after["valkey"] - before["valkey"]
+        self.spent.server_s += cpu_s(self._world.pid) - server_before_s
+        self.spent.jobs += times * self._rows * _PLATFORMS
+
+    def _load(self, rows: int, *, seed: int) -> float:
+        """Hand a file in and follow it to its end; returns the seconds that it took."""
+        numbers = write_numbers(self._system.folder / "numbers.csv", rows, seed=seed)
+        course = self._system.follow(self._producer.hand_in(numbers), rows * _PLATFORMS, count=settled)
+        self._producer.await_read()
+        return course.seconds
 
 
 def measure(setting: Setting) -> Round:
-    """Run each size through processes of its own, which have done their first job before."""
+    """Let the sizes take turns, from the smallest to the largest and back."""
     taken = Round()
     sizes = _QUICK_SIZES if setting.quick else _FULL_SIZES if setting.full else _SIZES
-    for size, rows in sizes.items():
-        setting.turn(size)
-        _size(taken, size, rows=rows, setting=setting)
+    setting.turn("cost")
+    with contextlib.ExitStack() as stack:
+        up = {
+            name: stack.enter_context(_Size.up(rows, stack.enter_context(setting.folder())))
+            for name, rows in sizes.items()
+        }
+        for name in (*up, *list(up)[-2::-1]):
+            times = 1 if setting.quick else max(1, _ROWS_A_TURN // sizes[name])
+            up[name].turn(seed=setting.seed, times=times)
+    for name, size in up.items():
+        spent = size.spent
+        taken.figures |= {
+            f"{name}/jobs": sizes[name] * _PLATFORMS,
+            f"{name}/times_platform": spent.ours_s / spent.server_s,
+            f"{name}/cpu_us_a_job": 1e6 * spent.ours_s / spent.jobs,
+            f"{name}/valkey_us_a_job": 1e6 * spent.valkey_s / spent.jobs,
+            f"{name}/platform_us_a_job": 1e6 * spent.server_s / spent.jobs,
+            f"{name}/jobs_per_s": spent.jobs / spent.seconds,
+            **{f"{name}/{role}_mb": most for role, most in size.usage.peaks().items()},
+        }
     return taken
-
-
-def _size(taken: Round, size: str, *, rows: int, setting: Setting) -> None:
-    times = 1 if setting.quick else max(1, _ROWS_TOGETHER // rows)
-    with setting.folder() as folder, PlatformWorld() as world:
-        catalogue = write_platforms(folder / "catalogue", _PLATFORMS, url=world.url, limits=_LIMITS)
-        with System(folder, catalogue) as system, Usage(system.pids) as usage:
-            system.start_work()
-            system.await_work()
-            warm_up(system, world, usage=usage)
-            start_s = start_cpu_s(system, times=_STARTS)
-            idle = idle_share(system, usage)
-            costs: list[Cost] = []
-            with Pace() as pace:
-                for index in range(times):
-                    numbers = write_numbers(folder / "numbers.csv", rows, seed=setting.seed + index)
-                    costs.append(run_load(system, world, numbers, rows=rows, usage=usage))
-            usage.look()
-            system.prove(world.told(), jobs=(rows * times + 1) * _PLATFORMS, runs=times + 1 + _STARTS)
-    jobs = rows * times * _PLATFORMS
-    # Each `renewal submit` starts an interpreter; what that takes was measured with a row that was known already.
-    # What all processes take while they wait is told and not taken off: who works does not ask whether there is work.
-    seconds = sum(cost.course.seconds for cost in costs)
-    cpu_s = sum(cost.cpu_s for cost in costs) - times * start_s
-    taken.figures |= {
-        f"{size}/jobs": rows * _PLATFORMS,
-        f"{size}/cpu_us_a_job": 1e6 * cpu_s / jobs,
-        f"{size}/paced_us_a_job": 1e6 * cpu_s / jobs * STANDARD_MS / pace.ms,
-        f"{size}/pace_ms": pace.ms,
-        f"{size}/valkey_us_a_job": 1e6 * sum(cost.valkey_cpu_s for cost in costs) / jobs,
-        f"{size}/idle_cores": idle,
-        f"{size}/jobs_per_s": jobs / seconds,
-        **{f"{size}/{role}_mb": most for role, most in usage.peaks().items()},
-    }
 
 
 def spread_of_cost(medians: Figures) -> Figures:
     """Return how many times the dearest size costs a job what the cheapest does, and how memory grew."""
     sizes = list(dict.fromkeys(name.partition("/")[0] for name in medians))
-    costs = [medians[f"{size}/paced_us_a_job"] for size in sizes]
+    costs = [medians[f"{size}/times_platform"] for size in sizes]
     if len(costs) < 2:  # noqa: PLR2004 - two are compared
         return {}
     first, last = (

@@ -1,21 +1,17 @@
 """One load through the running product, from `renewal submit` to the last settled job, with what it cost."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from benchmarks.course import Course
 from benchmarks.numbers import write_numbers
 from benchmarks.platform_world import PlatformWorld
-from benchmarks.system import POLL_S, System, settled
+from benchmarks.system import System, settled
 from benchmarks.usage import Usage
 
-_IDLE_S: Final = 4.0
 # Far from the seed of any load: what is handed in twice is no job.
-_FIRST_SEED: Final = 1_000_000
-_FIRST: Final = "first.csv"
+FIRST_SEED: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,27 +43,9 @@ def run_load(system: System, world: PlatformWorld, numbers: Path, *, rows: int, 
     )
 
 
-def idle_share(system: System, usage: Usage) -> float:
-    """Return how much of a core all our processes take while nothing is to be done, watched as a load is watched."""
-    run = next(iter(system.backends.runs.newest_first()))
-    before, began_s = sum(usage.cpu_s().values()), time.monotonic()
-    while (took_s := time.monotonic() - began_s) < _IDLE_S:
-        system.backends.runs.counters(run)
-        time.sleep(POLL_S)
-    return (sum(usage.cpu_s().values()) - before) / took_s
-
-
 def warm_up(system: System, world: PlatformWorld, *, usage: Usage) -> None:
     """Let every process do its first jobs: one row."""
-    file = write_numbers(system.folder / _FIRST, 1, seed=_FIRST_SEED)
+    file = write_numbers(system.folder / "first.csv", 1, seed=FIRST_SEED)
     system.follow(system.submit(file), len(system.catalogue), count=settled)
     usage.look()
     world.told()
-
-
-def start_cpu_s(system: System, *, times: int) -> float:
-    """Return the processor time of a `renewal submit` that has nothing to do: the first row again, median of so many.
-
-    Each makes a run in which nothing is new.
-    """
-    return median(system.submit(system.folder / _FIRST).wait().cpu_s for _ in range(times))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 from zlib import crc32
 
 from backends.bootstrap import embedded_if_needed, open_backends
@@ -38,6 +38,20 @@ class Submitted:
 
     seconds: float
     cpu_s: float
+
+
+class Load(Protocol):
+    """A file on its way: `began_s` is when its submission began."""
+
+    began_s: float
+
+    def counters(self) -> Counters:
+        """Return the counters of its run; empty before there is one."""
+        ...
+
+    def done(self) -> bool:
+        """Tell whether it is submitted. Raises Unmeasured if that failed."""
+        ...
 
 
 class Submitting:
@@ -169,24 +183,24 @@ class System:
     # -- what has become of it -------------------------------------------------------------------------------------
 
     def follow(
-        self, submitting: Submitting, total: int, *, began_s: float | None = None, count: Callable[[Counters], int]
+        self, load: Load, total: int, *, began_s: float | None = None, count: Callable[[Counters], int]
     ) -> Course:
         """Watch a run until `count` says `total`, timed from `began_s`, else from the start of its submission.
 
         Raises Unmeasured when nothing moves any more.
         """
-        began_s = submitting.began_s if began_s is None else began_s
+        began_s = load.began_s if began_s is None else began_s
         points: list[tuple[float, int]] = []
         moved_s = checked_s = time.monotonic()
         while not points or points[-1][1] < total:
             now_s = time.monotonic()
-            done = count(submitting.counters())
+            done = count(load.counters())
             if not points or done > points[-1][1]:
                 points.append((now_s - began_s, done))
                 moved_s = now_s
             if now_s - moved_s > _STUCK_S:
                 raise Unmeasured(f"{done} of {total} jobs were done, and nothing moved for {_STUCK_S:.0f} s")
-            submitting.done()
+            load.done()
             if now_s - checked_s > _CHECK_EACH_S:
                 self.supervisor.check()
                 self._refuse_restarts()

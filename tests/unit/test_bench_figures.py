@@ -14,7 +14,6 @@ from benchmarks.errors import Unmeasured
 from benchmarks.flat import SLACK_MB, growth
 from benchmarks.isolation import ratio
 from benchmarks.memory import flatness
-from benchmarks.pace import Pace, paced, piece_of_work
 from benchmarks.quiet import Reading, Watch
 from benchmarks.rounds import medians, spread
 from benchmarks.scenario import Round, Scenario, Setting
@@ -53,17 +52,6 @@ def test_what_was_not_measured_does_not_hold() -> None:
 def test_a_quick_run_is_not_judged() -> None:
     """Its sizes are too small for its figures to mean anything."""
     assert Verdict.NOT_JUDGED is judge(AT_LEAST, {"rate": 1}, quick=True)
-
-
-def test_the_pace_is_the_median_of_a_work_that_is_always_the_same() -> None:
-    """One moment in which another took the processor moves nothing; no moment at all is no pace."""
-    assert 10.0 == paced("9\n10.0\n90\n")
-    assert piece_of_work() == piece_of_work()
-    with pytest.raises(Unmeasured):
-        paced("")
-    with Pace() as pace:
-        pass
-    assert pace.ms > 0
 
 
 def test_medians_are_over_the_rounds_that_have_the_figure() -> None:
@@ -137,9 +125,9 @@ def test_memory_is_compared_by_role() -> None:
 
 def test_cost_is_held_dearest_against_cheapest() -> None:
     """Ten percent is meant between any two sizes, whichever is the dearer."""
-    costs = {"10k/paced_us_a_job": 30.0, "100k/paced_us_a_job": 20.0, "1M/paced_us_a_job": 22.0}
+    costs = {"10k/times_platform": 30.0, "100k/times_platform": 20.0, "1M/times_platform": 22.0}
     assert {"dearest_to_cheapest": 1.5} == spread_of_cost(costs)
-    assert {} == spread_of_cost({"10k/paced_us_a_job": 30.0})
+    assert {} == spread_of_cost({"10k/times_platform": 30.0})
 
 
 def test_isolation_is_a_share_of_throughput() -> None:
