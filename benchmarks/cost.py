@@ -8,13 +8,13 @@ against what it cost the platform server in the same seconds, which does the sam
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
 from benchmarks.catalogue import BULK_LIMITS, write_platforms
 from benchmarks.flat import growth
-from benchmarks.load import FIRST_SEED
-from benchmarks.numbers import write_numbers
+from benchmarks.numbers import mobiles, write_rows
 from benchmarks.platform_world import PlatformWorld
 from benchmarks.producer import Producer
 from benchmarks.rounds import Figures
@@ -29,7 +29,7 @@ _LIMITS: Final = {**BULK_LIMITS, "items_per_call": 40}
 _SIZES: Final = {"10k": 40, "100k": 400, "1M": 4000}
 _FULL_SIZES: Final = {**_SIZES, "10M": 40_000}
 _QUICK_SIZES: Final = {"10k": 40, "20k": 80}
-# A turn takes a quarter of a minute at least: a small load is run so many times, one after the other.
+# A small load is over in a second: in a turn it is run again until so many rows are done.
 _ROWS_A_TURN: Final = 1200
 
 
@@ -47,14 +47,18 @@ class _Spent:
 class _Size:
     """A product of its own for the loads of one size."""
 
-    def __init__(self, rows: int, world: PlatformWorld, system: System, producer: Producer, usage: Usage) -> None:
+    def __init__(
+        self, rows: int, *, seed: int, world: PlatformWorld, system: System, producer: Producer, usage: Usage
+    ) -> None:
         self._rows, self._world, self._system, self._producer, self.usage = rows, world, system, producer, usage
+        # All at once, since no number may come twice: two turns, and the first job.
+        self._numbers = iter(mobiles(2 * max(rows, _ROWS_A_TURN) + 1, seed=seed))
         self._loads = 0
         self.spent = _Spent()
 
     @classmethod
     @contextlib.contextmanager
-    def up(cls, rows: int, folder: Path) -> Iterator[Self]:
+    def up(cls, rows: int, folder: Path, *, seed: int) -> Iterator[Self]:
         """Start all processes, and let each do its first jobs."""
         with PlatformWorld() as world:
             catalogue = write_platforms(folder / "catalogue", _PLATFORMS, url=world.url, limits=_LIMITS)
@@ -65,29 +69,29 @@ class _Size:
             ):
                 system.start_work()
                 system.await_work()
-                size = cls(rows, world, system, producer, usage)
-                size._load(1, seed=FIRST_SEED)
+                size = cls(rows, seed=seed, world=world, system=system, producer=producer, usage=usage)
+                size._load(1)
                 usage.look()
                 yield size
                 usage.look()
                 jobs = (size._loads * rows + 1) * _PLATFORMS
                 system.prove(world.told(), jobs=jobs, runs=size._loads + 1)
 
-    def turn(self, *, seed: int, times: int) -> None:
+    def turn(self, times: int) -> None:
         """Run so many loads, one after the other."""
         before, server_before_s = self.usage.cpu_s(), cpu_s(self._world.pid)
         for _ in range(times):
             self._loads += 1
-            self.spent.seconds += self._load(self._rows, seed=seed * FIRST_SEED + self._loads)
+            self.spent.seconds += self._load(self._rows)
         after = self.usage.cpu_s()
         self.spent.ours_s += sum(after.values()) - sum(before.values())
         self.spent.valkey_s += after["valkey"] - before["valkey"]
         self.spent.server_s += cpu_s(self._world.pid) - server_before_s
         self.spent.jobs += times * self._rows * _PLATFORMS
 
-    def _load(self, rows: int, *, seed: int) -> float:
+    def _load(self, rows: int) -> float:
         """Hand a file in and follow it to its end; returns the seconds that it took."""
-        numbers = write_numbers(self._system.folder / "numbers.csv", rows, seed=seed)
+        numbers = write_rows(self._system.folder / "numbers.csv", islice(self._numbers, rows))
         course = self._system.follow(self._producer.hand_in(numbers), rows * _PLATFORMS, count=settled)
         self._producer.await_read()
         return course.seconds
@@ -100,12 +104,11 @@ def measure(setting: Setting) -> Round:
     setting.turn("cost")
     with contextlib.ExitStack() as stack:
         up = {
-            name: stack.enter_context(_Size.up(rows, stack.enter_context(setting.folder())))
+            name: stack.enter_context(_Size.up(rows, stack.enter_context(setting.folder()), seed=setting.seed))
             for name, rows in sizes.items()
         }
         for name in (*up, *list(up)[-2::-1]):
-            times = 1 if setting.quick else max(1, _ROWS_A_TURN // sizes[name])
-            up[name].turn(seed=setting.seed, times=times)
+            up[name].turn(1 if setting.quick else max(1, _ROWS_A_TURN // sizes[name]))
     for name, size in up.items():
         spent = size.spent
         taken.figures |= {

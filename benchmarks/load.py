@@ -11,7 +11,7 @@ from benchmarks.system import System, settled
 from benchmarks.usage import Usage
 
 # Far from the seed of any load: what is handed in twice is no job.
-FIRST_SEED: Final = 1_000_000
+_FIRST_SEED: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ def run_load(system: System, world: PlatformWorld, numbers: Path, *, rows: int, 
 
 def warm_up(system: System, world: PlatformWorld, *, usage: Usage) -> None:
     """Let every process do its first jobs: one row."""
-    file = write_numbers(system.folder / "first.csv", 1, seed=FIRST_SEED)
+    file = write_numbers(system.folder / "first.csv", 1, seed=_FIRST_SEED)
     system.follow(system.submit(file), len(system.catalogue), count=settled)
     usage.look()
     world.told()

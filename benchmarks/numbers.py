@@ -1,5 +1,6 @@
 """Files of invented numbers, the same for the same seed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -17,7 +18,12 @@ def mobiles(count: int, *, seed: int) -> list[str]:
 
 def write_numbers(path: Path, count: int, *, seed: int) -> Path:
     """Write an input file of `count` rows."""
+    return write_rows(path, mobiles(count, seed=seed))
+
+
+def write_rows(path: Path, numbers: Iterable[str]) -> Path:
+    """Write an input file of these numbers."""
     with path.open("w", encoding="utf-8") as file:
         file.write("number,cutoff_at\n")
-        file.writelines(f"{mobile},{CUTOFF}\n" for mobile in mobiles(count, seed=seed))
+        file.writelines(f"{mobile},{CUTOFF}\n" for mobile in numbers)
     return path

@@ -114,7 +114,6 @@ def _serve() -> None:
                     file=options.file,
                     encoding=options.encoding,
                     operator=settings.operator,
-                    lane=options.lane,
                 )
                 since = reading.begin()
                 print(folder.run, flush=True)
